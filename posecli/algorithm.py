@@ -1,0 +1,75 @@
+"""What an algorithm is: a network with its targets, losses, decoding and drawing. Every family is one of these."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+from torch import Tensor, nn
+
+from posecli.batch import Batch
+from posecli.drawing import draw_people
+from posecli.skeleton import Skeleton
+from posecli.types import Dataset, Example, ImageArray, Prediction, Sample
+
+Transform = Callable[[Sample, np.random.Generator], Example]
+"""Sample to network input; picklable, without weights; runs in loader workers. All randomness is the generator's."""
+
+
+class Algorithm(nn.Module, ABC):
+    """Parts are handed to the constructor as modules; `ModelConfig.build` is the only place that makes them."""
+
+    needs: Literal["image", "boxes", "keypoints"] = "image"
+    """What `predict` must be given beside the picture; a detector or a 2D model supplies it."""
+
+    skeleton: Skeleton
+
+    def units(self, samples: Dataset) -> Sequence[Sample]:
+        """What one network input stands for: by default a sample; top-down cuts one a person, a lifter windows.
+
+        A sequence with a `sample_index` attribute (U,) int says which sample each unit was cut from.
+        """
+        return samples  # type: ignore[return-value]  # Dataset has length and random access, all that is asked here
+
+    @abstractmethod
+    def transform(self, train: bool) -> Transform:
+        """The function that makes network inputs, with augmentation when `train`."""
+
+    @abstractmethod
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Weighted scalar losses, to be summed."""
+
+    @abstractmethod
+    def predict(self, batch: Batch) -> list[Prediction]:
+        """One Prediction for each unit, in image pixels or millimetres; `batch.undo` is applied here, exactly once."""
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The losses. DistributedDataParallel synchronises only what goes through forward."""
+        return self.losses(batch)
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Trainable parameters by the optimizer that moves them; one group unless the algorithm is adversarial."""
+        return {"model": [parameter for parameter in self.parameters() if parameter.requires_grad]}
+
+    def finish(self, predictions: Sequence[Prediction]) -> list[Prediction]:
+        """Predictions of all units put together: one for each sample, overlapping instances suppressed.
+
+        By default people of the same sample are collected, in the order of the units.
+        """
+        return merge(predictions)
+
+    def draw(self, image: ImageArray, prediction: Prediction) -> ImageArray:
+        """A copy of the RGB picture with the prediction drawn over it."""
+        return draw_people(image, prediction.people, self.skeleton)
+
+
+def merge(predictions: Sequence[Prediction]) -> list[Prediction]:
+    """One prediction for each sample id, people in order of arrival."""
+    from posecli.types import People
+
+    gathered: dict[int | str, list[People]] = {}
+    for prediction in predictions:
+        gathered.setdefault(prediction.id, []).append(prediction.people)
+    return [Prediction(key, People.concatenate(parts)) for key, parts in gathered.items()]

@@ -1,0 +1,1 @@
+"""Encode and decode pairs: keypoints to targets, network outputs to keypoints; batched torch."""

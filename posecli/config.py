@@ -1,0 +1,415 @@
+"""Configs: frozen, checked, YAML in and out. A component's class is its schema, its help, its defaults, its factory.
+
+Importing this module imports neither torch nor numpy nor cv2.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, model_validator
+
+from posecli.console import PosecliError
+from posecli.plugins import catalog, suggest
+
+if TYPE_CHECKING:
+    from posecli.algorithm import Algorithm
+    from posecli.conversion import Writer
+    from posecli.metrics.metric import Metric
+    from posecli.nn.backbone import Backbone
+    from posecli.skeleton import Skeleton
+    from posecli.types import Dataset
+
+Fields = dict[str, Any]
+ConfigType = TypeVar("ConfigType", bound="Config")
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Size = tuple[Positive, Positive]
+"""Width, height in pixels."""
+
+
+class ConfigError(PosecliError):
+    """A config names something that does not exist, or gives a wrong value: file, key, value and the right one."""
+
+
+class Config(BaseModel):
+    """Frozen values with a description each; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Component(Config):
+    """A part that a config names: `{use: <name>, ...its fields}`. A subclass sets `name` and `build`.
+
+    A field typed with the root of a kind (ModelConfig, BackboneConfig ...) takes any registered component of it.
+    """
+
+    kind: ClassVar[str] = ""
+    name: ClassVar[str] = ""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _resolve(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Self:
+        if isinstance(value, str):
+            value = {"use": value}
+        if not isinstance(value, Mapping):
+            return handler(value)
+        fields = dict(value)
+        use = fields.pop("use", None)
+        if cls.name and use in (None, cls.name):
+            return handler(fields)
+        if use is None:
+            raise ValueError(f"say which {cls.kind} with `use:`; {suggest('', catalog().components.get(cls.kind, {}))}")
+        found = catalog().find(cls.kind, str(use))
+        if not issubclass(found, cls):
+            raise ValueError(f"{use!r} is a {cls.kind}, but not one that fits here")
+        return found.model_validate(fields)
+
+
+class ModelConfig(Component):
+    """An algorithm: what `train` trains. `name` is `<family>.<variant>`; `--algo <family>` picks it by its default."""
+
+    kind: ClassVar[str] = "model"
+
+    @abstractmethod
+    def build(self, skeleton: Skeleton) -> Algorithm:
+        """The network with its targets and decoding, untrained."""
+
+
+class BackboneConfig(Component):
+    """A feature extractor: pictures in, feature maps out."""
+
+    kind: ClassVar[str] = "backbone"
+    pretrained: bool = Field(False, description="start from published weights; downloads them, hash checked")
+
+    @abstractmethod
+    def build(self) -> Backbone:
+        """The network; it says its `channels` and `strides`."""
+
+
+class DatasetConfig(Component):
+    """Labelled pictures in some format."""
+
+    kind: ClassVar[str] = "dataset"
+
+    @abstractmethod
+    def build(self) -> Dataset:
+        """Read the annotations, columns only; pictures are read later."""
+
+
+class MetricConfig(Component):
+    """A score. On the command line `NAME@VALUE:OPTION`, as in `pck@0.05:torso`."""
+
+    kind: ClassVar[str] = "metric"
+
+    @classmethod
+    def from_text(cls, value: str | None, option: str | None) -> Self:
+        """The config for `name@value:option`. Raises ValueError where the metric takes none."""
+        if value is not None or option is not None:
+            raise ValueError(f"metric {cls.name!r} takes no parameters after its name")
+        return cls()
+
+    @abstractmethod
+    def build(self, skeleton: Skeleton) -> Metric:
+        """The metric for one skeleton. Raises PosecliError when the skeleton lacks what it needs."""
+
+
+class WriterConfig(Component):
+    """A format that `convert` writes."""
+
+    kind: ClassVar[str] = "writer"
+
+    @abstractmethod
+    def build(self) -> Writer:
+        """The writer."""
+
+
+class DataConfig(Config):
+    """What is trained on and scored on."""
+
+    train: DatasetConfig = Field(description="pictures to train on")
+    val: DatasetConfig = Field(description="pictures to score on")
+    workers: int = Field(2, ge=0, description="loader processes of each rank; 0 loads in the main process")
+    share_decoding: bool = Field(
+        False, description="decode a picture once for all of its people: faster, batches are less mixed"
+    )
+
+
+class OptimizerConfig(Config):
+    """How the weights are moved."""
+
+    name: Literal["adam", "adamw", "sgd"] = Field("adam", description="adam, adamw or sgd")
+    lr: float = Field(5e-4, gt=0, description="learning rate at the full batch, after the warm-up")
+    weight_decay: float = Field(0.0, ge=0, description="not applied to biases and normalisation layers")
+    momentum: float = Field(0.9, ge=0, lt=1, description="for sgd")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="for adam and adamw")
+
+
+class ScheduleConfig(Config):
+    """How the learning rate moves over the epochs."""
+
+    name: Literal["step", "cosine", "constant"] = Field("step", description="step, cosine or constant")
+    milestones: tuple[float, ...] = Field(
+        (170 / 210, 200 / 210), description="step: fractions of the training at which the rate is multiplied"
+    )
+    gamma: float = Field(0.1, gt=0, description="step: the factor at a milestone")
+    final: float = Field(0.0, ge=0, description="cosine: the last rate as a fraction of the full one")
+    warmup_steps: int = Field(500, ge=0, description="steps of linear warm-up")
+    warmup_ratio: float = Field(0.001, ge=0, le=1, description="the first rate as a fraction of the full one")
+
+
+class TrainConfig(Config):
+    """The training loop."""
+
+    epochs: Positive = Field(210, description="passes over the training units")
+    batch_size: Positive = Field(64, description="units in one step of one rank")
+    optimizer: OptimizerConfig = Field(OptimizerConfig(), description="how the weights are moved")
+    schedule: ScheduleConfig = Field(ScheduleConfig(), description="how the learning rate moves")
+    accumulate: Positive = Field(1, description="batches summed up before the weights move")
+    clip_norm: float | None = Field(None, gt=0, description="largest gradient norm")
+    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="arithmetic of the forward pass")
+    channels_last: bool = Field(True, description="memory format of images and weights; faster nearly everywhere")
+    freeze_norm: bool = Field(False, description="keep the running statistics of normalisation layers as they are")
+    ema: float | None = Field(None, gt=0, lt=1, description="decay of an exponential moving average of the weights")
+    seed: int = Field(0, ge=0, description="of weights, order and augmentation")
+    eval_every: Positive = Field(10, description="epochs between two evaluations; the last epoch is always scored")
+    save_every: Positive = Field(1, description="epochs between two checkpoints to resume from")
+    keep: Positive = Field(1, description="how many checkpoints to resume from are kept")
+    best: str | None = Field(None, description="the score that picks best.safetensors; the first metric's by default")
+
+
+class EvalConfig(Config):
+    """How a model is scored."""
+
+    metrics: tuple[str, ...] = Field(("ap", "pck"), description="metrics, each as NAME@VALUE:OPTION")
+    batch_size: Positive = Field(64, description="units predicted at once")
+
+
+class Experiment(Config):
+    """All of one run: what is trained, on what, how, and how it is scored."""
+
+    model: ModelConfig = Field(description="the algorithm")
+    data: DataConfig = Field(description="the data")
+    train: TrainConfig = Field(TrainConfig(), description="the training loop")
+    eval: EvalConfig = Field(EvalConfig(), description="the scoring")
+
+
+# --- reading, merging, writing --------------------------------------------------------------------------------------
+
+
+@functools.cache
+def house_configs() -> Path:
+    """The folder of posecli's own configs: the source tree's when run from one, else the installed copy."""
+    package = Path(str(resources.files("posecli")))
+    project = package.parent / "pyproject.toml"
+    if project.is_file() and 'name = "posecli"' in project.read_text(encoding="utf-8"):
+        return package.parent / "configs"
+    return package / "configs"
+
+
+def config_names() -> list[str]:
+    """Every config that can be named without a path, base files left out."""
+    names = set()
+    for folder in catalog().config_folders:
+        paths = folder.rglob("*.yaml")
+        names |= {path.relative_to(folder).with_suffix("").as_posix() for path in paths}
+    return sorted(name for name in names if not name.startswith("base/"))
+
+
+def find_config(name: str) -> Path:
+    """The file for a path or a config name. Raises ConfigError with the nearest name."""
+    direct = Path(name)
+    if direct.is_file():
+        return direct
+    for folder in catalog().config_folders:
+        path = folder / f"{name.removesuffix('.yaml')}.yaml"
+        if path.is_file():
+            return path
+    raise ConfigError(f"no config {name!r}: no such file, and no config of that name; {suggest(name, config_names())}")
+
+
+def read_yaml(path: Path) -> Fields:
+    """A YAML mapping, read safely. Raises ConfigError naming file and line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the config {path}: {error}") from error
+    try:
+        fields = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if fields is None:
+        return {}
+    if not isinstance(fields, dict):
+        raise ConfigError(f"{path}: a config is a mapping of keys to values, this is a {type(fields).__name__}")
+    return fields
+
+
+class Layers:
+    """Merged fields that remember, for every key, which file or option it came from."""
+
+    def __init__(self) -> None:
+        self.fields: Fields = {}
+        self.origins: dict[tuple[str, ...], str] = {}
+
+    def add(self, fields: Mapping[str, Any], origin: str) -> None:
+        """Merge `fields` over what is there: dicts merge, all else is replaced, another `use` replaces whole."""
+        self.fields = self._merge(self.fields, fields, origin, ())
+
+    def add_file(self, path: Path, seen: tuple[Path, ...] = ()) -> None:
+        """Merge a config file, after the files it extends."""
+        path = path.resolve()
+        if path in seen:
+            raise ConfigError(f"{path} extends itself by way of {seen[-1]}")
+        fields = read_yaml(path)
+        parents = fields.pop("extends", [])
+        for parent in [parents] if isinstance(parents, str) else parents:
+            near = (path.parent / parent).resolve()
+            self.add_file(near if near.is_file() else find_config(parent), (*seen, path))
+        self.add(fields, str(path))
+
+    def has(self, *path: str) -> bool:
+        """Whether some layer says anything about the key at `path`."""
+        fields: Any = self.fields
+        for key in path:
+            if not isinstance(fields, Mapping) or key not in fields:
+                return False
+            fields = fields[key]
+        return True
+
+    def origin(self, path: Sequence[str]) -> str:
+        """Where the value at `path`, or the nearest mapping above it, came from."""
+        for length in range(len(path), 0, -1):
+            if tuple(path[:length]) in self.origins:
+                return self.origins[tuple(path[:length])]
+        return ""
+
+    def _merge(self, old: Any, new: Any, origin: str, path: tuple[str, ...]) -> Any:
+        self.origins[path] = origin
+        if not isinstance(new, Mapping):
+            return new
+        other = isinstance(old, Mapping) and "use" in new and "use" in old and new["use"] != old["use"]
+        kept = dict(old) if isinstance(old, Mapping) and not other else {}
+        return kept | {
+            str(key): self._merge(kept.get(key), value, origin, (*path, str(key))) for key, value in new.items()
+        }
+
+
+def parse_setting(text: str) -> Fields:
+    """The nested fields of one `--set a.b.c=value`; the value is read as YAML. Raises ConfigError."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {text!r}: write KEY=VALUE, as in --set train.epochs=5")
+    try:
+        fields: Any = yaml.safe_load(_number(value))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {text!r}: the value is not valid YAML: {error}") from error
+    for part in reversed(key.strip().split(".")):
+        fields = {part: fields}
+    return dict(fields)
+
+
+def _number(value: str) -> str:
+    """YAML 1.1 takes 5e-4 for a string; people mean the number."""
+    try:
+        return repr(float(value)) if "e" in value.lower() else value
+    except ValueError:
+        return value
+
+
+def validate(kind: type[ConfigType], layers: Layers) -> ConfigType:
+    """The checked config. Raises ConfigError, in one line, with file, key, value and the nearest right one."""
+    try:
+        return kind.model_validate(layers.fields)
+    except ValidationError as error:
+        faults = [_fault(kind, fault, layers) for fault in error.errors()]
+        raise ConfigError("; ".join(dict.fromkeys(faults))) from error
+
+
+def load_experiment(name: str, settings: Sequence[str] = ()) -> Experiment:
+    """The experiment of a config name or path, with `KEY=VALUE` settings on top."""
+    return validate(Experiment, layers_of(name, settings))
+
+
+def layers_of(name: str | None, settings: Sequence[str] = ()) -> Layers:
+    """The merged layers of a config and settings, not yet checked."""
+    layers = Layers()
+    if name is not None:
+        layers.add_file(find_config(name))
+    for setting in settings:
+        layers.add(parse_setting(setting), f"--set {setting}")
+    return layers
+
+
+def _fault(kind: type[Config], fault: Any, layers: Layers) -> str:
+    path = [str(part) for part in fault["loc"]]
+    origin = layers.origin(path)
+    where = f"{origin}: {'.'.join(path)}" if origin else ".".join(path)
+    if fault["type"] == "extra_forbidden":
+        return f"{where}: unknown key; {suggest(path[-1], _fields_at(kind, layers.fields, path[:-1]))}"
+    if fault["type"] == "missing":
+        return f"{where}: a value is required"
+    message = fault["msg"].removeprefix("Value error, ")
+    value = "" if isinstance(fault["input"], Mapping) else f", got {fault['input']!r}"
+    return f"{where}: {message}{value}"
+
+
+def _fields_at(kind: type[Config], fields: Any, path: Sequence[str]) -> list[str]:
+    """The keys allowed at `path`, following the components that `fields` names."""
+    for part in path:
+        fields = fields.get(part) if isinstance(fields, Mapping) else None
+        annotation = kind.model_fields[part].annotation if part in kind.model_fields else None
+        found = next(
+            (c for c in (annotation, *get_args(annotation)) if inspect.isclass(c) and issubclass(c, Config)), None
+        )
+        if found is None:
+            return []
+        kind = found
+        use = fields.get("use") if isinstance(fields, Mapping) else fields
+        if issubclass(kind, Component) and use in catalog().components.get(kind.kind, {}):
+            kind = catalog().components[kind.kind][str(use)]
+    return [*kind.model_fields, *(["use"] if issubclass(kind, Component) else [])]
+
+
+def dump(config: Config) -> Fields:
+    """Plain fields that `validate` reads back to an equal config."""
+    fields: Fields = {"use": config.name} if isinstance(config, Component) else {}
+    for name in type(config).model_fields:
+        fields[name] = _plain(getattr(config, name))
+    return fields
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Config):
+        return dump(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def to_yaml(config: Config) -> str:
+    """The config as YAML, complete: every value stated."""
+    text: str = yaml.safe_dump(dump(config), sort_keys=False, allow_unicode=True, width=100)
+    return text
+
+
+def parse_metric(text: str) -> MetricConfig:
+    """The metric config for `name@value:option`. Raises PosecliError with the nearest name."""
+    head, colon, option = text.partition(":")
+    name, at, value = head.partition("@")
+    found = catalog().find("metric", name)
+    assert issubclass(found, MetricConfig)
+    try:
+        return found.from_text(value if at else None, option if colon else None)
+    except ValueError as error:
+        message = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise PosecliError(f"metric {text!r}: {message}") from error

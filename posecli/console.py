@@ -1,0 +1,118 @@
+"""The only module that prints: results on standard output, everything else on standard error, errors in one line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+WRONG_INPUT = 2
+FAULTS_FOUND = 1
+STOPPED = 130
+
+
+class PosecliError(ValueError):
+    """Something the user can put right: one line saying what was looked for, where, and what to do. Exit code 2."""
+
+    exit_code = WRONG_INPUT
+
+
+class RunFailed(PosecliError):
+    """The input was right and the run failed all the same: a non-finite loss, a full disk. Exit code 1."""
+
+    exit_code = FAULTS_FOUND
+
+
+@dataclass
+class Output:
+    """How this process talks: set once by the command line, never by libraries."""
+
+    quiet: bool = False  # no notes and no progress
+    debug: bool = False  # tracebacks
+
+
+output = Output()
+
+
+def interactive() -> bool:
+    """Whether a person is watching standard error: progress is drawn only then."""
+    return sys.stderr.isatty() and not output.quiet
+
+
+def note(message: str) -> None:
+    """Tell the user something on standard error, one line."""
+    if not output.quiet:
+        print(message, file=sys.stderr, flush=True)
+
+
+def warn(message: str) -> None:
+    """Tell the user of something that may be wrong, on standard error, also when quiet."""
+    print(f"warning: {message}", file=sys.stderr, flush=True)
+
+
+def show(text: str) -> None:
+    """Print a result on standard output."""
+    print(text, flush=True)
+
+
+def show_json(value: Mapping[str, Any]) -> None:
+    """Print one JSON object on standard output, and nothing else there. NaN and infinity become null."""
+    print(json.dumps(_finite(value), indent=2, default=str), flush=True)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _finite(value.tolist())
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    return value
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> None:
+    """Print a table on standard output; plain columns when it is not a terminal."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+
+        drawn = Table(*columns, title=title, title_justify="left")
+        for row in cells:
+            drawn.add_row(*row)
+        Console().print(drawn)
+        return
+    if title:
+        show(title)
+    widths = [max(len(line[i]) for line in [list(columns), *cells]) for i in range(len(columns))]
+    for line in [list(columns), *cells]:
+        show("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+@contextmanager
+def progress(total: int | None, label: str, unit: str = "it") -> Iterator[Any]:
+    """A progress bar on standard error (tqdm: `update(n)`, `set_postfix_str(text)`); silent when nobody watches."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=label, unit=unit, file=sys.stderr, disable=not interactive(), leave=False) as bar:
+        yield bar
+
+
+def fail(error: BaseException) -> NoReturn:
+    """Print one line for `error` and leave with its exit code."""
+    if output.debug:
+        raise error
+    if isinstance(error, KeyboardInterrupt):
+        print("stopped", file=sys.stderr)
+        raise SystemExit(STOPPED)
+    code = error.exit_code if isinstance(error, PosecliError) else FAULTS_FOUND
+    kind = "" if isinstance(error, PosecliError) else f"{type(error).__name__}: "
+    message = " ".join(str(error).split())
+    hint = "" if isinstance(error, PosecliError) else " (run with --debug before the command for the traceback)"
+    print(f"error: {kind}{message}{hint}", file=sys.stderr)
+    raise SystemExit(code)

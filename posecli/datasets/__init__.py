@@ -1,0 +1,1 @@
+"""Formats the house reads and writes, and the embedded synthetic dataset."""

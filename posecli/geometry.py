@@ -1,0 +1,109 @@
+"""Boxes and affine maps, numpy only. Every crop of a picture is one (2, 3) matrix, made here.
+
+A matrix maps points: `p' = matrix[:, :2] @ p + matrix[:, 2]`. Pixel centres lie at integers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from posecli.types import FloatArray
+
+
+def fit_aspect(scale: FloatArray, aspect: float) -> FloatArray:
+    """Grow (…, 2) width, height to the ratio `aspect` = width / height; neither side shrinks."""
+    width, height = scale[..., 0], scale[..., 1]
+    return np.stack([np.maximum(width, height * aspect), np.maximum(height, width / aspect)], axis=-1)
+
+
+def box_center_scale(boxes: FloatArray, padding: float = 1.25) -> tuple[FloatArray, FloatArray]:
+    """Centres (…, 2) and padded widths and heights (…, 2) of boxes (…, 4), in image pixels."""
+    low, high = boxes[..., :2], boxes[..., 2:]
+    return (low + high) / 2, (high - low) * padding
+
+
+def crop_matrix(
+    center: FloatArray,
+    scale: FloatArray,
+    size: tuple[int, int],
+    rotation: float = 0.0,
+    flip: bool = False,
+    unbiased: bool = False,
+) -> FloatArray:
+    """The (2, 3) matrix from image pixels to the pixels of a crop.
+
+    `center` (2,) and `scale` (2,) say which rectangle of the image, in image pixels, fills the crop of `size` (width,
+    height); `rotation` is in degrees, counter-clockwise as seen; `flip` mirrors left and right after that. The scale
+    of both axes is that of the width. With `unbiased` (UDP, Huang et al., CVPR 2020) lengths are counted between
+    pixel centres, size - 1, with one scale for each axis; without, size / scale, the convention of SimpleBaseline
+    and HRNet.
+    """
+    width, height = size
+    angle = np.deg2rad(rotation)
+    cosine, sine = np.cos(angle), np.sin(angle)
+    if unbiased:
+        ratio = np.array([(width - 1) / scale[0], (height - 1) / scale[1]])
+        middle = np.array([(width - 1) / 2, (height - 1) / 2])
+    else:
+        ratio = np.array([width / scale[0], width / scale[0]])
+        middle = np.array([width / 2, height / 2])
+    linear = ratio[:, None] * np.array([[cosine, sine], [-sine, cosine]])
+    matrix = np.concatenate([linear, (middle - linear @ center)[:, None]], axis=1)
+    if flip:
+        matrix[0] = -matrix[0]
+        matrix[0, 2] += width - 1
+    return matrix
+
+
+def invert(matrix: FloatArray) -> FloatArray:
+    """The inverse of affine maps (…, 2, 3)."""
+    linear = np.linalg.inv(matrix[..., :2])
+    return np.concatenate([linear, -linear @ matrix[..., 2:]], axis=-1)
+
+
+def compose(second: FloatArray, first: FloatArray) -> FloatArray:
+    """The affine map that does `first`, then `second`; both (2, 3)."""
+    return np.concatenate([second[:, :2] @ first[:, :2], second[:, :2] @ first[:, 2:] + second[:, 2:]], axis=1)
+
+
+def apply(matrix: FloatArray, points: FloatArray) -> FloatArray:
+    """Map points (…, 2) by one matrix (2, 3); NaN stays NaN."""
+    mapped: FloatArray = points @ matrix[:, :2].T + matrix[:, 2]
+    return mapped
+
+
+def reduction_matrix(factor: int) -> FloatArray:
+    """From full-size pixels to those of the same picture decoded at 1 / factor."""
+    offset = 0.5 / factor - 0.5
+    return np.array([[1 / factor, 0, offset], [0, 1 / factor, offset]])
+
+
+def keypoint_boxes(keypoints: FloatArray) -> FloatArray:
+    """Tight boxes (N, 4) around the finite keypoints (N, K, 2); rows without any are all zero."""
+    finite = np.isfinite(keypoints).all(axis=-1, keepdims=True)
+    low = np.where(finite, keypoints, np.inf).min(axis=1)
+    high = np.where(finite, keypoints, -np.inf).max(axis=1)
+    boxes = np.concatenate([low, high], axis=1)
+    return np.where(np.isfinite(boxes), boxes, 0.0)
+
+
+def scale_boxes(boxes: FloatArray, factor: float) -> FloatArray:
+    """Boxes (…, 4) grown around their centres."""
+    center, scale = box_center_scale(boxes, factor)
+    return np.concatenate([center - scale / 2, center + scale / 2], axis=-1)
+
+
+def box_areas(boxes: FloatArray) -> FloatArray:
+    """Width × height of boxes (…, 4), never negative."""
+    sides = np.maximum(boxes[..., 2:] - boxes[..., :2], 0)
+    return np.asarray(sides[..., 0] * sides[..., 1])
+
+
+def box_iou(first: FloatArray, second: FloatArray) -> FloatArray:
+    """Intersection over union of every pair, (N, M), of boxes (N, 4) and (M, 4)."""
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    sides = np.maximum(high - low, 0)
+    overlap = sides[..., 0] * sides[..., 1]
+    union = box_areas(first)[:, None] + box_areas(second)[None] - overlap
+    return np.asarray(np.where(union > 0, overlap / np.maximum(union, 1e-12), 0.0))

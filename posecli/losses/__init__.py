@@ -1,0 +1,1 @@
+"""Losses as functions and small modules of tensors."""

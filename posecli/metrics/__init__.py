@@ -1,0 +1,1 @@
+"""Scores: each reads truth and predictions, none knows how they were made."""

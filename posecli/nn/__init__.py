@@ -1,0 +1,1 @@
+"""Shared networks: backbones, heads, layers."""
