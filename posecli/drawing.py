@@ -1,0 +1,235 @@
+"""Skeletons over pictures, and pictures beside each other: RGB uint8 (H, W, 3), in and out."""
+
+from __future__ import annotations
+
+import colorsys
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from posecli.skeleton import Skeleton
+from posecli.types import BoolArray, FloatArray, ImageArray, People
+
+Color = tuple[int, int, int]
+
+LEFT: Color = (255, 140, 26)
+RIGHT: Color = (38, 160, 255)
+CENTER: Color = (110, 220, 110)
+OUTLINE: Color = (24, 24, 28)
+PAPER: Color = (245, 245, 245)
+INK: Color = (40, 40, 44)
+
+_SHIFT = 4  # OpenCV takes coordinates in 1/16 pixel
+_FAR = 1e6  # pixels; beyond it, fixed-point coordinates would overflow, and nothing could be seen anyway
+_DIM = 0.4  # opacity of occluded points
+_RIGHT_NAME = re.compile(r"(?<![a-z])(right|r)(?![a-z])|^right|right$", re.IGNORECASE)
+
+
+def draw_people(
+    image: ImageArray, people: People, skeleton: Skeleton, threshold: float = 0.3, boxes: bool = False
+) -> ImageArray:
+    """A copy of the picture with links and joints of all people, and with `boxes` their boxes.
+
+    Points that are unknown or score below `threshold` are left out, with their links. In ground truth (people without
+    instance scores) occluded points, visibility 1, are dimmed. Colours are the skeleton's own, else one for left, right
+    and centre when its mirror pairs are known, else a hue for each keypoint. Raises ValueError for 3D keypoints and
+    for another number of keypoints than the skeleton has.
+    """
+    if people.keypoints.shape[1:] != (len(skeleton), 2):
+        raise ValueError(
+            f"draw_people draws {len(skeleton)} keypoints in image pixels, got keypoints of shape "
+            f"{people.keypoints.shape}"
+        )
+    canvas = np.ascontiguousarray(image).copy()
+    colors = keypoint_colors(skeleton)
+    shown = people.labelled & (people.scores >= threshold) & (np.abs(people.keypoints) < _FAR).all(axis=-1)
+    dimmed = shown & (people.scores == 1) if people.instance_scores is None else np.zeros_like(shown)
+    figures = [
+        _Figure.of(points, visible, skeleton, colors, image.shape)
+        for points, visible in zip(people.keypoints, shown, strict=True)
+    ]
+    if boxes and people.boxes is not None:
+        for row, box in enumerate(people.boxes):
+            _draw_box(canvas, box, instance_color(row), _line_width(image.shape))
+    if dimmed.any():
+        faint = canvas.copy()
+        for figure, visible, dim in zip(figures, shown, dimmed, strict=True):
+            figure.draw(faint, visible, dim)
+        canvas = np.asarray(cv2.addWeighted(faint, _DIM, canvas, 1 - _DIM, 0), np.uint8)
+    for figure, visible, dim in zip(figures, shown, dimmed, strict=True):
+        figure.draw(canvas, visible & ~dim, visible & ~dim)
+    return canvas
+
+
+def keypoint_colors(skeleton: Skeleton) -> tuple[Color, ...]:
+    """One RGB colour for each keypoint, (K,)."""
+    if skeleton.colors is not None:
+        return skeleton.colors
+    if not skeleton.flip_pairs:
+        return tuple(instance_color(index) for index in range(len(skeleton)))
+    colors = [CENTER] * len(skeleton)
+    for first, second in skeleton.flip_pairs:
+        if _RIGHT_NAME.search(skeleton.names[first]):
+            first, second = second, first
+        colors[first], colors[second] = LEFT, RIGHT
+    return tuple(colors)
+
+
+def instance_color(index: int) -> Color:
+    """The RGB colour of the index-th thing: hues by the golden ratio, so that neighbours always differ."""
+    red, green, blue = colorsys.hsv_to_rgb((0.06 + index * 0.618034) % 1, 0.78, 1.0)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+@dataclass(frozen=True)
+class _Figure:
+    """How one person is drawn: where its joints lie, and how thick, in pixels."""
+
+    points: FloatArray  # (K, 2)
+    radii: FloatArray  # (K,)
+    width: float
+    links: tuple[tuple[int, int], ...]
+    colors: tuple[Color, ...]
+
+    @classmethod
+    def of(
+        cls,
+        points: FloatArray,
+        visible: BoolArray,
+        skeleton: Skeleton,
+        colors: tuple[Color, ...],
+        shape: tuple[int, ...],
+    ) -> _Figure:
+        width = min(_line_width(shape), max(1.0, _extent(points[visible]) / 45))
+        return cls(points, _radii(points, visible, width), width, skeleton.links, colors)
+
+    def draw(self, canvas: ImageArray, ends: BoolArray, joints: BoolArray) -> None:
+        """Draw, in place, links whose two ends are in `ends`, and the `joints`. Dark edges first, colours over them."""
+        links = [(first, second) for first, second in self.links if ends[first] and ends[second]]
+        edge = max(1.0, self.width / 3)
+        for first, second in links:
+            thickness = self._thickness(first, second) + edge
+            _line(canvas, self.points[first], self.points[second], OUTLINE, thickness)
+        for first, second in links:
+            color = _link_color(self.colors[first], self.colors[second])
+            _line(canvas, self.points[first], self.points[second], color, self._thickness(first, second))
+        for index in np.flatnonzero(joints):
+            _disc(canvas, self.points[index], self.radii[index] + edge / 2, OUTLINE)
+            _disc(canvas, self.points[index], self.radii[index], self.colors[index])
+
+    def _thickness(self, first: int, second: int) -> float:
+        return float(min(self.width, max(1.0, self.radii[first], self.radii[second])))
+
+
+def _line_width(shape: tuple[int, ...]) -> float:
+    """The widest line that suits a picture of `shape` (H, W, ...): 2 pixels at 480, 5 at 1080."""
+    return max(1.0, math.hypot(shape[0], shape[1]) / 320)
+
+
+def _extent(points: FloatArray) -> float:
+    """The longer side of the box around points (P, 2); 0 without any."""
+    return float(np.ptp(points, axis=0).max()) if len(points) else 0.0
+
+
+def _radii(points: FloatArray, visible: BoolArray, width: float) -> FloatArray:
+    """Radii (K,): joints close together, as in a hand or a face, are drawn smaller, so that they stay apart."""
+    known = np.where(visible[:, None], points, np.nan).astype(np.float64)
+    distances = np.linalg.norm(known[:, None] - known[None], axis=-1)  # (K, K)
+    distances[~np.isfinite(distances)] = np.inf
+    np.fill_diagonal(distances, np.inf)
+    largest = width * 1.3 + 0.5
+    return np.asarray(np.clip(distances.min(axis=1) * 0.4, max(0.8, largest * 0.35), largest))
+
+
+def _link_color(first: Color, second: Color) -> Color:
+    """The colour of a link: that of its side when it joins a side to the centre, else that of its second end."""
+    if CENTER in (first, second):
+        return first if second == CENTER else second
+    if {first, second} == {LEFT, RIGHT}:
+        return CENTER
+    return second
+
+
+def _fixed(point: FloatArray) -> tuple[int, int]:
+    return round(float(point[0]) * (1 << _SHIFT)), round(float(point[1]) * (1 << _SHIFT))
+
+
+def _line(canvas: ImageArray, start: FloatArray, end: FloatArray, color: Color, thickness: float) -> None:
+    cv2.line(canvas, _fixed(start), _fixed(end), color, max(1, round(thickness)), cv2.LINE_AA, _SHIFT)
+
+
+def _disc(canvas: ImageArray, center: FloatArray, radius: float, color: Color) -> None:
+    cv2.circle(canvas, _fixed(center), round(radius * (1 << _SHIFT)), color, cv2.FILLED, cv2.LINE_AA, _SHIFT)
+
+
+def _draw_box(canvas: ImageArray, box: FloatArray, color: Color, width: float) -> None:
+    if np.isfinite(box).all() and (np.abs(box) < _FAR).all():
+        thickness = max(1, round(width * 0.6))
+        cv2.rectangle(canvas, _fixed(box[:2]), _fixed(box[2:]), color, thickness, cv2.LINE_AA, _SHIFT)
+
+
+def contact_sheet(
+    images: Sequence[ImageArray],
+    columns: int,
+    cell: tuple[int, int] | None = None,
+    titles: Sequence[str] = (),
+    gap: int = 6,
+    background: Color = PAPER,
+) -> ImageArray:
+    """Pictures in a grid of equal cells, row by row, each as large as its cell allows, in its own shape, centred.
+
+    `cell` is the cells' (width, height), by default that of the largest picture; `titles` stand below the pictures.
+    Raises ValueError without pictures.
+    """
+    if not images:
+        raise ValueError("a contact sheet needs at least one picture")
+    if cell is None:
+        cell = (max(image.shape[1] for image in images), max(image.shape[0] for image in images))
+    width, height = cell
+    caption = max(18, min(30, width // 14)) if any(titles) else 0
+    columns = max(1, min(columns, len(images)))
+    rows = math.ceil(len(images) / columns)
+    shape = (rows * (height + caption + gap) + gap, columns * (width + gap) + gap, 3)
+    sheet = np.full(shape, background, np.uint8)
+    for index, image in enumerate(images):
+        left = gap + index % columns * (width + gap)
+        top = gap + index // columns * (height + caption + gap)
+        fitted = _fit(image, cell)
+        y, x = top + (height - fitted.shape[0]) // 2, left + (width - fitted.shape[1]) // 2
+        sheet[y : y + fitted.shape[0], x : x + fitted.shape[1]] = fitted
+        if index < len(titles):
+            _caption(sheet, titles[index], (left, top + height), (width, caption))
+    return sheet
+
+
+def side_by_side(images: Sequence[ImageArray], titles: Sequence[str] = (), height: int | None = None) -> ImageArray:
+    """Pictures in one row, brought to one height (by default the largest), with titles below them."""
+    if not images:
+        raise ValueError("side_by_side needs at least one picture")
+    tall = height or max(image.shape[0] for image in images)
+    width = max(round(image.shape[1] * tall / image.shape[0]) for image in images)
+    return contact_sheet(images, len(images), (width, tall), titles)
+
+
+def _fit(image: ImageArray, cell: tuple[int, int]) -> ImageArray:
+    """The picture scaled to fit a cell (width, height); unchanged where it already does."""
+    ratio = min(cell[0] / image.shape[1], cell[1] / image.shape[0])
+    size = max(1, round(image.shape[1] * ratio)), max(1, round(image.shape[0] * ratio))
+    if size == (image.shape[1], image.shape[0]):
+        return image
+    method = cv2.INTER_AREA if ratio < 1 else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
+
+
+def _caption(sheet: ImageArray, text: str, corner: tuple[int, int], size: tuple[int, int]) -> None:
+    """Write a line in place, centred in the rectangle at `corner` (x, y) of `size` (width, height)."""
+    font, scale = cv2.FONT_HERSHEY_SIMPLEX, size[1] / 42
+    (width, _), _ = cv2.getTextSize(text, font, scale, 1)
+    scale *= min(1.0, size[0] / max(width, 1))
+    (width, height), _ = cv2.getTextSize(text, font, scale, 1)
+    origin = corner[0] + (size[0] - width) // 2, corner[1] + (size[1] + height) // 2
+    cv2.putText(sheet, text, origin, font, scale, INK, 1, cv2.LINE_AA)
