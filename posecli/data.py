@@ -1,0 +1,277 @@
+"""From units to batches: which unit goes where, made in workers, the same whatever their number."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import multiprocessing
+import signal
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from posecli.algorithm import Transform
+from posecli.batch import Batch, collate
+from posecli.console import PosecliError
+from posecli.images import UnreadableImage, read_image
+from posecli.types import Example, ImageArray, IntArray, Sample
+
+Key = tuple[int, int]
+"""Epoch and unit: all that a worker is told, and all that the unit's randomness comes from, beside the seed."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a unit could not be made; `skippable` for pictures that cannot be read."""
+
+    message: str
+    skippable: bool
+
+
+Made = tuple[Batch | None, list[Fault]]
+"""What a worker sends back: the batch of the units that could be made, and what went wrong with the others."""
+
+
+class Order:
+    """Which units make up which batch of which rank, epoch by epoch; a batch sampler.
+
+    In training (`shuffle`) every rank gets the same number of batches, and the ranks' n-th batches together are the
+    n-th batch that one process with the batch size of all would get. In evaluation each rank gets its own stretch of
+    the units: none twice, none left out.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        shuffle: bool = False,
+        groups: IntArray | None = None,  # (count,): units with equal numbers stay together
+        drop_last: bool = False,
+        accumulate: int = 1,  # the number of batches is a multiple of it where there are enough
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.count = count
+        self.batch_size = batch_size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.groups = groups
+        self.rank = rank
+        self.world = world
+        self.epoch = 0
+        self.skip = 0  # batches of this epoch that are already done
+        self.batches = self._count_batches(drop_last, accumulate)
+
+    def _count_batches(self, drop_last: bool, accumulate: int) -> int:
+        if not self.shuffle:
+            return math.ceil(len(self._own_stretch()) / self.batch_size)
+        whole, rest = divmod(self.count, self.batch_size * self.world)
+        batches = whole + (rest > 0 and not (drop_last and whole))
+        return batches - batches % accumulate if batches > accumulate else batches
+
+    def _own_stretch(self) -> range:
+        return range(self.count * self.rank // self.world, self.count * (self.rank + 1) // self.world)
+
+    def __len__(self) -> int:
+        return self.batches - self.skip
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        units = self.units()
+        for batch in range(self.skip, self.batches):
+            yield [(self.epoch, int(unit)) for unit in self._batch(units, batch)]
+
+    def units(self) -> IntArray:
+        """All units in the order of this epoch: of every rank in training, of this rank in evaluation."""
+        if not self.shuffle:
+            own = self._own_stretch()
+            return np.arange(own.start, own.stop)
+        generator = np.random.default_rng((self.seed, self.epoch))
+        if self.groups is None:
+            return generator.permutation(self.count)
+        _, group = np.unique(self.groups, return_inverse=True)
+        places = generator.permutation(int(group.max()) + 1)
+        return np.argsort(places[group], kind="stable")
+
+    def _batch(self, units: IntArray, batch: int) -> IntArray:
+        if not self.shuffle:
+            return units[batch * self.batch_size : (batch + 1) * self.batch_size]
+        together = self.batch_size * self.world
+        chunk = units[batch * together : (batch + 1) * together]
+        share = math.ceil(len(chunk) / self.world)
+        # an incomplete batch begins again from its start, so that all ranks have equal shares of it
+        return np.resize(chunk, share * self.world)[self.rank * share : (self.rank + 1) * share]
+
+
+class UnitSource(TorchDataset[Example | Fault]):
+    """Makes the network input of a unit. Everything random comes from (seed, epoch, unit), so any worker may do it."""
+
+    def __init__(
+        self, units: Sequence[Sample], transform: Transform, seed: int, share_decoding: bool, substitute: bool
+    ) -> None:
+        self.units = units
+        self.transform = transform
+        self.seed = seed
+        self.sample_index = sample_index(units) if share_decoding else None
+        self.substitute = substitute
+        self._decoded: tuple[int, ImageArray] | None = None  # the sample decoded last, and its picture
+
+    def __getitem__(self, key: Key) -> Example | Fault:
+        try:
+            return self._example(*key)
+        except UnreadableImage as error:
+            return Fault(str(error), skippable=True)
+        except PosecliError as error:
+            return Fault(str(error), skippable=False)
+
+    def _example(self, epoch: int, unit: int) -> Example:
+        generator = np.random.default_rng((self.seed, epoch, unit))
+        sample = self.units[unit]
+        if self.sample_index is None or isinstance(sample.image, np.ndarray):
+            return self.transform(sample, generator)
+        pixels = self._decode(int(self.sample_index[unit]), sample)
+        example = self.transform(dataclasses.replace(sample, image=pixels), generator)
+        return dataclasses.replace(example, sample=dataclasses.replace(example.sample, image=sample.image))
+
+    def _decode(self, index: int, sample: Sample) -> ImageArray:
+        if self._decoded is None or self._decoded[0] != index:
+            self._decoded = None  # never two pictures at once
+            self._decoded = (index, read_image(sample.image))
+        return self._decoded[1]
+
+    def __getitems__(self, keys: list[Key]) -> list[Example | Fault]:
+        """The units of one batch; in training an unreadable one is followed by a substitute."""
+        return [item for key in keys for item in self._with_substitute(key)]
+
+    def _with_substitute(self, key: Key) -> Iterator[Example | Fault]:
+        """The unit, and while it cannot be read another one drawn at random.
+
+        So batches keep their size on every rank: a rank without a batch would leave the others waiting.
+        """
+        epoch, unit = key
+        item = self[key]
+        yield item
+        for attempt in range(100 if self.substitute else 0):
+            if not (isinstance(item, Fault) and item.skippable):
+                return
+            drawn = np.random.default_rng((self.seed, epoch, unit, attempt)).integers(len(self.units))
+            item = self[epoch, int(drawn)]
+            yield item
+
+
+def sample_index(units: Sequence[Sample]) -> IntArray:
+    """The sample that each unit was cut from, (U,); a unit that does not say is a sample of its own."""
+    index: IntArray | None = getattr(units, "sample_index", None)
+    return np.arange(len(units)) if index is None else np.asarray(index)
+
+
+def _gather(made: list[Example | Fault]) -> Made:
+    examples = [item for item in made if not isinstance(item, Fault)]
+    return (collate(examples) if examples else None), [item for item in made if isinstance(item, Fault)]
+
+
+def _start_worker(worker: int) -> None:
+    """A worker computes on one thread and leaves stopping to the main process, which may be saving."""
+    import cv2
+
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):
+        signal.signal(signal.SIGTERM, _stop_later)
+
+
+def _stop_later(number: int, frame: object) -> None:
+    signal.alarm(20)  # a dying worker stops its main process at once: this is the time to save in
+
+
+class Loader:
+    """Batches of one rank, epoch by epoch. `skipped` lists the pictures that could not be read, each once."""
+
+    def __init__(self, source: UnitSource, order: Order, workers: int, *, strict: bool, pin_memory: bool) -> None:
+        self.order = order
+        self.strict = strict
+        self.skipped: list[str] = []
+        methods = multiprocessing.get_all_start_methods()
+        self._batches: DataLoader[Any] = DataLoader(
+            source,
+            batch_sampler=order,
+            num_workers=workers,
+            collate_fn=_gather,
+            pin_memory=pin_memory,
+            worker_init_fn=_start_worker,
+            generator=torch.Generator().manual_seed(order.seed),  # else an epoch moves the global generator on
+            persistent_workers=workers > 0 and order.shuffle,
+            multiprocessing_context=("fork" if "fork" in methods else "spawn") if workers else None,
+        )
+
+    def __len__(self) -> int:
+        return self.order.batches
+
+    def set_epoch(self, epoch: int, skip: int = 0) -> None:
+        """Which epoch comes next, and how many of its batches are left out because they are done."""
+        self.order.epoch = epoch
+        self.order.skip = skip
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch, faults in self._start():
+            for fault in faults:
+                self._note(fault)
+            if batch is not None:
+                yield batch
+
+    def _start(self) -> Iterator[Made]:
+        with warnings.catch_warnings():
+            # workers touch no lock that another thread of this process could hold
+            warnings.filterwarnings("ignore", ".*multi-threaded.*", DeprecationWarning)
+            return iter(self._batches)
+
+    def _note(self, fault: Fault) -> None:
+        if self.strict or not fault.skippable:
+            raise (UnreadableImage if fault.skippable else PosecliError)(fault.message)
+        if fault.message not in self.skipped:
+            self.skipped.append(fault.message)
+
+
+def unit_loader(
+    units: Sequence[Sample],
+    transform: Transform,
+    *,
+    batch_size: int,
+    workers: int,
+    seed: int = 0,
+    shuffle: bool = False,
+    share_decoding: bool = False,
+    drop_last: bool = False,
+    accumulate: int = 1,
+    strict: bool = False,
+    pin_memory: bool = False,
+    rank: int = 0,
+    world: int = 1,
+) -> Loader:
+    """Batches of this rank's units. With `shuffle` they are for training, else each unit comes exactly once.
+
+    share_decoding: a picture is decoded once for all of its units, which then follow each other.
+    drop_last: an incomplete last batch is left out, unless it is the only one.
+    strict: an unreadable picture raises UnreadableImage instead of being skipped and listed.
+    """
+    order = Order(
+        len(units),
+        batch_size,
+        seed=seed,
+        shuffle=shuffle,
+        groups=sample_index(units) if share_decoding else None,
+        drop_last=drop_last,
+        accumulate=accumulate,
+        rank=rank,
+        world=world,
+    )
+    source = UnitSource(units, transform, seed, share_decoding, substitute=shuffle)
+    return Loader(source, order, workers, strict=strict, pin_memory=pin_memory)
