@@ -2,6 +2,138 @@
 
 from __future__ import annotations
 
-from posecli.config import MetricConfig
+from typing import TYPE_CHECKING, ClassVar, Self
 
-METRICS: list[type[MetricConfig]] = []
+from pydantic import Field
+
+from posecli.config import MetricConfig, Positive
+from posecli.console import PosecliError
+
+if TYPE_CHECKING:
+    from posecli.metrics.metric import Metric
+    from posecli.skeleton import Skeleton
+
+
+class ApConfig(MetricConfig):
+    """AP and AR by object keypoint similarity, as COCO scores; `ap@0.5` for one threshold.
+
+    Options, joined by commas: `box` (area = 0.53 × box, where the annotated area is not to be used) and sigmas: one
+    number for all keypoints, or one for each.
+    """
+
+    name: ClassVar[str] = "ap"
+    threshold: float | None = Field(None, gt=0, lt=1, description="one OKS threshold instead of .50:.05:.95")
+    box_area: bool = Field(False, description="take 0.53 × box for the area, also where the data annotates areas")
+    sigmas: tuple[float, ...] | None = Field(None, description="instead of the dataset's own: one for all, or K")
+
+    @classmethod
+    def from_text(cls, value: str | None, option: str | None) -> Self:
+        words = [] if option is None else [word.strip() for word in option.split(",")]
+        sigmas = tuple(_number(word, "sigma") for word in words if word != "box")
+        return cls(
+            threshold=None if value is None else _number(value, "threshold"),
+            box_area="box" in words,
+            sigmas=sigmas or None,
+        )
+
+    def build(self, skeleton: Skeleton) -> Metric:
+        import numpy as np
+
+        from posecli.metrics.oks import Ap
+
+        given = self.sigmas
+        sigmas = skeleton.sigmas if given is None else given * len(skeleton) if len(given) == 1 else given
+        if sigmas is None:
+            raise PosecliError(
+                f"ap needs the OKS sigmas of skeleton {skeleton.name!r}, which has none: give them in the annotation "
+                f"file's category as `sigmas`, in <annotations>.skeleton.yaml beside it, or as --metric ap:0.05 "
+                f"(one for all keypoints, or {len(skeleton)} joined by commas)"
+            )
+        if len(sigmas) != len(skeleton) or not all(sigma > 0 for sigma in sigmas):
+            raise PosecliError(
+                f"ap: {len(sigmas)} sigmas {sigmas} for the {len(skeleton)} keypoints of skeleton {skeleton.name!r}: "
+                f"give one for all or one for each, all above 0"
+            )
+        source = f"sigmas of skeleton {skeleton.name!r}" if given is None else "sigmas as given"
+        return Ap(skeleton, np.array(sigmas, dtype=np.float64), source, self.threshold, self.box_area)
+
+
+class PckConfig(MetricConfig):
+    """The share of keypoints nearer than a fraction of a length: `pck@0.05:bbox`, `:torso`, `:head` or `:first,second`
+    for the distance of two keypoints."""
+
+    name: ClassVar[str] = "pck"
+    threshold: float = Field(0.05, gt=0, description="fraction of the length")
+    by: str = Field("bbox", description="bbox (longer side), torso (left shoulder to right hip), head, or a,b")
+
+    @classmethod
+    def from_text(cls, value: str | None, option: str | None) -> Self:
+        return cls(threshold=0.05 if value is None else _number(value, "threshold"), by=option or "bbox")
+
+    def build(self, skeleton: Skeleton) -> Metric:
+        from posecli.metrics.normalizers import find_normalizer
+        from posecli.metrics.pck import Pck
+
+        return Pck(skeleton, self.threshold, find_normalizer(self.by, skeleton))
+
+
+class AucConfig(MetricConfig):
+    """The area under the PCK curve: `auc@30:20` for 20 thresholds up to 30 pixels."""
+
+    name: ClassVar[str] = "auc"
+    pixels: float = Field(30.0, gt=0, description="the end of the curve in pixels")
+    steps: Positive = Field(20, description="thresholds, from 0 on, the end left out")
+
+    @classmethod
+    def from_text(cls, value: str | None, option: str | None) -> Self:
+        if option is not None and not option.isdigit():
+            raise ValueError(f"the number of thresholds must be a whole number, got {option!r}")
+        return cls(
+            pixels=30.0 if value is None else _number(value, "length in pixels"),
+            steps=20 if option is None else int(option),
+        )
+
+    def build(self, skeleton: Skeleton) -> Metric:
+        from posecli.metrics.auc import Auc
+
+        return Auc(skeleton, self.pixels, self.steps)
+
+
+class EpeConfig(MetricConfig):
+    """The mean and median keypoint error in pixels, or millimetres for 3D data."""
+
+    name: ClassVar[str] = "epe"
+
+    def build(self, skeleton: Skeleton) -> Metric:
+        from posecli.metrics.epe import Epe
+
+        return Epe(skeleton)
+
+
+class NmeConfig(MetricConfig):
+    """The mean keypoint error divided by a length: `nme:left_eye,right_eye`, `nme:36,45`, `nme:bbox`."""
+
+    name: ClassVar[str] = "nme"
+    by: str = Field("bbox", description="two keypoints as a,b (names or indices), bbox (longer side), torso or head")
+
+    @classmethod
+    def from_text(cls, value: str | None, option: str | None) -> Self:
+        if value is not None:
+            raise ValueError("nme has no threshold; write what to divide by as in nme:left_eye,right_eye")
+        return cls(by=option or "bbox")
+
+    def build(self, skeleton: Skeleton) -> Metric:
+        from posecli.metrics.nme import Nme
+        from posecli.metrics.normalizers import find_normalizer
+
+        return Nme(skeleton, find_normalizer(self.by, skeleton))
+
+
+def _number(text: str, what: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"the {what} must be a number, got {text!r}") from None
+
+
+METRICS: list[type[MetricConfig]] = [ApConfig, PckConfig, AucConfig, EpeConfig, NmeConfig]
