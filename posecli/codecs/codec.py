@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 import torch
@@ -70,6 +71,11 @@ def labelled(keypoints: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
     points = torch.where(known[..., None], keypoints, 0).float()
     weights = torch.where(known, visible, 0).float().clamp(max=1)
     return points, weights
+
+
+def constant(values: Sequence[float], like: Tensor) -> Tensor:
+    """A small tensor of the kind of `like`; the copy to its device does not wait for work queued there."""
+    return torch.tensor(values, dtype=like.dtype).to(like.device, non_blocking=True)
 
 
 def finite(values: Tensor) -> Tensor:
