@@ -9,33 +9,13 @@ import cv2
 import numpy as np
 
 from posecli import geometry
+from posecli.augmentation import Augmentation
 from posecli.images import read_image, reduction_for
 from posecli.skeleton import Skeleton
 from posecli.types import Array, Example, FloatArray, ImageArray, Sample
 
 NO_PIXELS = np.zeros((0, 0, 3), np.uint8)
 GREY = np.array([0.299, 0.587, 0.114])  # luma of RGB, Rec. 601
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """How much a training picture is varied. A probability of 0 turns a part off."""
-
-    flip: float = 0.5  # probability of mirroring left and right
-    half_body: float = 0.3  # probability of showing only the upper or the lower body
-    half_body_points: int = 9  # labelled keypoints needed for it
-    shift: float = 0.16  # largest shift as a fraction of the padded box
-    shift_probability: float = 0.3
-    scale: tuple[float, float] = (0.5, 1.5)  # range of the zoom
-    rotate: float = 80.0  # largest rotation in degrees
-    rotate_probability: float = 0.6
-    color: float = 0.0  # probability of varying brightness, contrast, saturation and hue
-    brightness: float = 32.0  # largest change in grey levels
-    contrast: float = 0.5  # largest relative change
-    saturation: float = 0.5  # largest relative change
-    hue: float = 18.0  # largest turn in degrees
-    cutout: float = 0.0  # probability of covering a rectangle
-    cutout_size: tuple[float, float] = (0.1, 0.4)  # sides of the rectangle as fractions of the input
 
 
 @dataclass(frozen=True)

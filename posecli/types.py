@@ -170,7 +170,9 @@ class Dataset:
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
         start, stop = int(self.offsets[index]), int(self.offsets[index + 1])
-        people = self.people[start:stop].with_extra(row=np.arange(stop - start))
+        people = self.people[start:stop]
+        if people.instance_scores is None:  # truth: a prediction made for the row names it; detections have no truth
+            people = people.with_extra(row=np.arange(stop - start))
         width, height = self.sizes[index]
         return Sample(
             id=self.ids[index],

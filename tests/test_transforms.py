@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from posecli import geometry
+from posecli.augmentation import Augmentation
 from posecli.skeleton import Skeleton
-from posecli.transforms import Augmentation, CropTransform, color_matrix, cut_out, truncated_normal, vary_colors
+from posecli.transforms import CropTransform, color_matrix, cut_out, truncated_normal, vary_colors
 from posecli.types import People, Sample
 
 SKELETON = Skeleton("pair", ("left_eye", "right_eye", "nose"), flip_pairs=((0, 1),), upper=(0, 1))

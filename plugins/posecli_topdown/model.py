@@ -1,0 +1,122 @@
+"""The top-down algorithm: crop, network, codec; whatever the head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from posecli.algorithm import Algorithm, Transform, merge
+from posecli.batch import Batch
+from posecli.codecs.codec import Codec
+from posecli.nn.backbone import Backbone
+from posecli.nn.normalize import Normalize
+from posecli.skeleton import Skeleton
+from posecli.suppression import oks_nms, soft_oks_nms
+from posecli.transforms import CropTransform
+from posecli.types import Dataset, FloatArray, People, Prediction, Sample
+from posecli_topdown.config import SuppressionConfig
+from posecli_topdown.units import PersonUnits
+
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(outputs, targets, weights (B, K)) -> scalar."""
+
+
+class TopDown(Algorithm):
+    """Keypoints of one person a crop. The head turns the backbone's coarsest map into what the codec decodes."""
+
+    needs = "boxes"
+    flip_index: Tensor | None
+    keypoint_weights: Tensor | None
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: nn.Module,
+        codec: Codec[Tensor] | Codec[tuple[Tensor, Tensor]],
+        loss: Loss,
+        skeleton: Skeleton,
+        training_transform: CropTransform,
+        evaluation_transform: CropTransform,
+        *,
+        flip_test: bool = True,
+        keypoint_weights: bool = False,
+        score_threshold: float = 0.2,
+        suppression: SuppressionConfig | None = None,
+    ) -> None:
+        super().__init__()
+        self.normalize = Normalize()
+        self.backbone = backbone
+        self.head = head
+        self.codec = codec
+        self.loss = loss
+        self.skeleton = skeleton
+        self.training_transform = training_transform
+        self.evaluation_transform = evaluation_transform
+        self.flip_test = flip_test
+        self.score_threshold = score_threshold
+        self.suppression = suppression or SuppressionConfig()
+        index, weights = skeleton.flip_index, skeleton.weights if keypoint_weights else None
+        self.register_buffer("flip_index", None if index is None else torch.from_numpy(index), persistent=False)
+        self.register_buffer(
+            "keypoint_weights", None if weights is None else torch.tensor(weights), persistent=False
+        )
+
+    def units(self, samples: Dataset) -> Sequence[Sample]:
+        return PersonUnits(samples)
+
+    def transform(self, train: bool) -> Transform:
+        return self.training_transform if train else self.evaluation_transform
+
+    def outputs(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """What the head gives for crops (B, H, W, 3) uint8 RGB."""
+        outputs: Tensor | tuple[Tensor, Tensor] = self.head(self.backbone(self.normalize(images))[-1])
+        return outputs
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        targets = self.codec.encode(batch.targets["keypoints"], batch.targets["visible"])
+        weights = targets["weights"]
+        if self.keypoint_weights is not None:
+            weights = weights * self.keypoint_weights
+        outputs = self.outputs(batch.inputs["image"])
+        return {"keypoints": self.loss(outputs, self.codec.perfect(targets), weights)}  # type: ignore[arg-type]
+
+    def predict(self, batch: Batch) -> list[Prediction]:
+        images = batch.inputs["image"]
+        outputs = self.outputs(images)
+        if self.flip_test and self.flip_index is not None:
+            mirrored = self.outputs(images.flip(2))
+            outputs = self.codec.average(outputs, self.codec.flip(mirrored, self.flip_index))  # type: ignore[arg-type]
+        keypoints, scores = self.codec.decode(outputs)  # type: ignore[arg-type]
+        places = keypoints.double().cpu() @ batch.undo[:, :, :2].mT + batch.undo[:, None, :, 2]  # (B, K, 2)
+        rows = zip(batch.samples, places.numpy(), scores.float().cpu().numpy(), strict=True)
+        return [self._prediction(sample, *row) for sample, *row in rows]
+
+    def _prediction(self, sample: Sample, keypoints: FloatArray, scores: FloatArray) -> Prediction:
+        asked = sample.people
+        extra = {name: asked.extra[name] for name in ("row", "track_id") if name in asked.extra}
+        people = People(keypoints[None], scores[None], asked.boxes, self._instance_score(scores, asked), extra)
+        return Prediction(sample.id, people)
+
+    def _instance_score(self, scores: FloatArray, asked: People) -> FloatArray:
+        """Box score × mean score of the keypoints above the threshold, (1,); a true box scores 1."""
+        counted = scores[scores > self.score_threshold]
+        mean = float(counted.mean()) if len(counted) else 0.0
+        box_score = 1.0 if asked.instance_scores is None else float(asked.instance_scores[0])
+        return np.array([box_score * mean], dtype=np.float32)
+
+    def finish(self, predictions: Sequence[Prediction]) -> list[Prediction]:
+        return [Prediction(prediction.id, self._suppressed(prediction.people)) for prediction in merge(predictions)]
+
+    def _suppressed(self, people: People) -> People:
+        """Without the detections that turned out to be the same person. Rows of true people are all kept."""
+        sigmas, method = self.skeleton.sigmas, self.suppression.method
+        if method == "none" or sigmas is None or "row" in people.extra or len(people) < 2:
+            return people
+        if method == "oks":
+            return people[oks_nms(people, sigmas, self.suppression.threshold)]
+        rows, scores = soft_oks_nms(people, sigmas, self.suppression.threshold)
+        kept = people[rows]
+        return People(kept.keypoints, kept.scores, kept.boxes, scores, kept.extra)

@@ -1,0 +1,47 @@
+"""One unit a person: what a top-down network sees at once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import overload
+
+import numpy as np
+
+from posecli.types import BoolArray, Dataset, Sample
+
+
+class PersonUnits(Sequence[Sample]):
+    """Every person of a dataset that can be cut out, as a Sample with that person alone; made when asked for."""
+
+    def __init__(self, samples: Dataset) -> None:
+        self.samples = samples
+        self.rows = np.flatnonzero(is_unit(samples))
+        self.sample_index = samples.sample_of_row[self.rows]  # (U,): units of one picture share the number
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
+        if isinstance(index, slice):
+            return [self[position] for position in range(*index.indices(len(self)))]
+        sample_index = int(self.sample_index[index])
+        sample = self.samples[sample_index]
+        row = int(self.rows[index] - self.samples.offsets[sample_index])
+        return dataclasses.replace(sample, people=sample.people[row : row + 1])
+
+
+def is_unit(samples: Dataset) -> BoolArray:
+    """Which rows are cut out, (P,): of detections all; of truth those with a labelled keypoint that are no crowd."""
+    people = samples.people
+    if people.boxes is None:
+        return np.zeros(len(people), dtype=bool)
+    has_area: BoolArray = (people.boxes[:, 2:] > people.boxes[:, :2]).all(axis=1)
+    if people.instance_scores is not None:
+        return has_area
+    crowd = np.asarray(people.extra.get("crowd", np.zeros(len(people), dtype=bool)), dtype=bool)
+    return np.asarray(has_area & people.labelled.any(axis=1) & ~crowd)
