@@ -1,0 +1,105 @@
+"""Heads: one feature map in, what a codec decodes out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from posecli.console import PosecliError
+
+
+class HeatmapHead(nn.Module):
+    """Deconvolutions that each double the resolution, then one convolution to a heatmap for each keypoint.
+
+    Xiao et al., Simple Baselines for Human Pose Estimation and Tracking, ECCV 2018; without deconvolutions HRNet's.
+    `final_kernel` 0 leaves out the last convolution, then the last deconvolution must give `keypoints` channels.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        keypoints: int,
+        deconv_filters: Sequence[int] = (256, 256, 256),
+        kernels: Sequence[int] = (4, 4, 4),
+        final_kernel: int = 1,
+    ) -> None:
+        super().__init__()
+        if len(deconv_filters) != len(kernels):
+            raise PosecliError(f"heatmap head: {len(deconv_filters)} deconvolutions but {len(kernels)} kernel sizes")
+        layers: list[nn.Module] = []
+        channels = in_channels
+        for filters, kernel in zip(deconv_filters, kernels, strict=True):
+            layers += [_deconvolution(channels, filters, kernel), nn.BatchNorm2d(filters), nn.ReLU(inplace=True)]
+            channels = filters
+        self.deconv_layers = nn.Sequential(*layers)
+        self.final_layer: nn.Module = nn.Identity()
+        if final_kernel:
+            self.final_layer = nn.Conv2d(channels, keypoints, final_kernel, padding=final_kernel // 2)
+            _normal(self.final_layer, 0.001)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Heatmaps (B, K, H, W) at 2 ** deconvolutions times the resolution of `features` (B, C, h, w)."""
+        heatmaps: Tensor = self.final_layer(self.deconv_layers(features))
+        return heatmaps
+
+
+def _deconvolution(inputs: int, outputs: int, kernel: int) -> nn.ConvTranspose2d:
+    """Doubles the resolution exactly, for kernels 2, 3 and 4."""
+    if kernel not in (2, 3, 4):
+        raise PosecliError(f"heatmap head: a deconvolution kernel is 2, 3 or 4, got {kernel}")
+    padding, extra = {2: (0, 0), 3: (1, 1), 4: (1, 0)}[kernel]
+    layer = nn.ConvTranspose2d(inputs, outputs, kernel, stride=2, padding=padding, output_padding=extra, bias=False)
+    nn.init.normal_(layer.weight, std=0.001)
+    return layer
+
+
+class SimCCHead(nn.Module):
+    """Each keypoint's heatmap, flattened, is classified into bins of x and bins of y.
+
+    Li et al., SimCC: a Simple Coordinate Classification Perspective for Human Pose Estimation, ECCV 2022.
+    `map_size` is the (width, height) of the heatmaps, `bins` the number of bins along x and y.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        keypoints: int,
+        map_size: tuple[int, int],
+        bins: tuple[int, int],
+        deconv_filters: Sequence[int] = (256, 256, 256),
+        kernels: Sequence[int] = (4, 4, 4),
+        final_kernel: int = 1,
+    ) -> None:
+        super().__init__()
+        self.deconv_head = HeatmapHead(in_channels, keypoints, deconv_filters, kernels, final_kernel)
+        cells = map_size[0] * map_size[1]
+        self.mlp_head_x = nn.Linear(cells, bins[0])
+        self.mlp_head_y = nn.Linear(cells, bins[1])
+        _normal(self.mlp_head_x, 0.01)
+        _normal(self.mlp_head_y, 0.01)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits over the bins of x (B, K, X) and of y (B, K, Y)."""
+        flat = self.deconv_head(features).flatten(2)  # (B, K, H * W)
+        return self.mlp_head_x(flat), self.mlp_head_y(flat)
+
+
+class RegressionHead(nn.Module):
+    """The map's average, then one linear layer to coordinates: Toshev and Szegedy, DeepPose, CVPR 2014."""
+
+    def __init__(self, in_channels: int, keypoints: int, values: int = 2) -> None:
+        super().__init__()
+        self.values = values
+        self.fc = nn.Linear(in_channels, keypoints * values)
+        _normal(self.fc, 0.01)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, K, values): x and y as fractions of the input's width and height."""
+        regressed: Tensor = self.fc(features.mean((2, 3)))
+        return regressed.reshape(len(features), -1, self.values)
+
+
+def _normal(layer: nn.Module, deviation: float) -> None:
+    nn.init.normal_(layer.weight, std=deviation)  # type: ignore[arg-type]  # a convolution's or linear layer's tensors
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
