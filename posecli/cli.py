@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from typing import Annotated
+import os
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from posecli import __version__, console, plugins
-
-app = typer.Typer(
-    name="posecli",
-    help="Pose estimation: train, evaluate, infer, convert and benchmark.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-)
 
 COMMANDS = (
     "train",
@@ -33,6 +26,15 @@ COMMANDS = (
     "doctor",
 )
 
+app = typer.Typer(
+    name="posecli",
+    help="Pose estimation: train, evaluate, infer, convert and benchmark.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: rich would take a third of the start
+    add_completion=False,
+)
+
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -42,6 +44,7 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notes and no progress.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
@@ -50,16 +53,49 @@ def _options(
 ) -> None:
     console.output.quiet = quiet
     console.output.debug = debug
+    # plugins and doctor say it themselves; of several ranks one is enough
+    if context.invoked_subcommand not in ("plugins", "doctor") and os.environ.get("RANK", "0") == "0":
+        for plugin in plugins.catalog().failed:
+            console.warn(f"plugin {plugin.name!r} could not be loaded: {plugin.error} (see posecli plugins)")
 
 
 def main() -> None:
     """Run the command line; every error ends in one line and an exit code."""
     try:
-        for name in COMMANDS:
-            if importlib.util.find_spec(f"posecli.commands.{name}") is None:  # DEVELOPMENT ONLY, to be removed
-                continue
-            importlib.import_module(f"posecli.commands.{name}").add(app)
-        plugins.add_commands(app)
-        app()
+        _add_commands()
+        code = app(standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:
-        console.fail(error)
+        _leave(error)
+    if code == console.STOPPED:
+        console.stop()
+    raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _add_commands() -> None:
+    """Register the house's commands, then the plugins'."""
+    for name in COMMANDS:
+        if importlib.util.find_spec(f"posecli.commands.{name}") is None:  # DEVELOPMENT ONLY, to be removed
+            continue
+        importlib.import_module(f"posecli.commands.{name}").add(app)
+    plugins.add_commands(app)
+
+
+def _leave(error: BaseException) -> NoReturn:
+    if isinstance(error, typer.Abort):  # Ctrl-C or end of input at a question
+        console.stop()
+    usage = _usage(error)
+    console.fail(error if usage is None else console.PosecliError(usage))
+
+
+def _usage(error: Any) -> str | None:
+    """One line for a wrong command line; None for any other error."""
+    if not hasattr(error, "format_message"):
+        return None
+    context = getattr(error, "ctx", None)
+    if context is None:
+        return str(error.format_message())
+    if type(error).__name__ == "NoArgsIsHelpError":  # its message is the whole help
+        console.show(context.get_help())
+        raise SystemExit(console.WRONG_INPUT)
+    message = " ".join(error.format_message().split()).rstrip(".")
+    return f"{message} (see {context.command_path} --help)"

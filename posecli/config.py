@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -42,7 +43,8 @@ class ConfigError(PosecliError):
 class Config(BaseModel):
     """Frozen values with a description each; an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # validators are built on first use: most commands touch a few of the classes, `--help` none
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Component(Config):
@@ -59,12 +61,15 @@ class Component(Config):
     def _resolve(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Self:
         if isinstance(value, str):
             value = {"use": value}
+        made: Self
         if not isinstance(value, Mapping):
-            return handler(value)
+            made = handler(value)
+            return made
         fields = dict(value)
         use = fields.pop("use", None)
         if cls.name and use in (None, cls.name):
-            return handler(fields)
+            made = handler(fields)
+            return made
         if use is None:
             raise ValueError(f"say which {cls.kind} with `use:`; {suggest('', catalog().components.get(cls.kind, {}))}")
         found = catalog().find(cls.kind, str(use))
@@ -170,8 +175,8 @@ class TrainConfig(Config):
 
     epochs: Positive = Field(210, description="passes over the training units")
     batch_size: Positive = Field(64, description="units in one step of one rank")
-    optimizer: OptimizerConfig = Field(OptimizerConfig(), description="how the weights are moved")
-    schedule: ScheduleConfig = Field(ScheduleConfig(), description="how the learning rate moves")
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="how the weights are moved")
+    schedule: ScheduleConfig = Field(default_factory=ScheduleConfig, description="how the learning rate moves")
     accumulate: Positive = Field(1, description="batches summed up before the weights move")
     clip_norm: float | None = Field(None, gt=0, description="largest gradient norm")
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="arithmetic of the forward pass")
@@ -197,8 +202,8 @@ class Experiment(Config):
 
     model: ModelConfig = Field(description="the algorithm")
     data: DataConfig = Field(description="the data")
-    train: TrainConfig = Field(TrainConfig(), description="the training loop")
-    eval: EvalConfig = Field(EvalConfig(), description="the scoring")
+    train: TrainConfig = Field(default_factory=TrainConfig, description="the training loop")
+    eval: EvalConfig = Field(default_factory=EvalConfig, description="the scoring")
 
 
 # --- reading, merging, writing --------------------------------------------------------------------------------------
@@ -224,15 +229,53 @@ def config_names() -> list[str]:
 
 
 def find_config(name: str) -> Path:
-    """The file for a path or a config name. Raises ConfigError with the nearest name."""
+    """The file for a path, a run folder or a config name. Raises ConfigError with the nearest name."""
     direct = Path(name)
-    if direct.is_file():
-        return direct
-    for folder in catalog().config_folders:
-        path = folder / f"{name.removesuffix('.yaml')}.yaml"
+    for path in (direct, direct / "config.yaml"):
         if path.is_file():
             return path
-    raise ConfigError(f"no config {name!r}: no such file, and no config of that name; {suggest(name, config_names())}")
+    named = _named_config(name)
+    if named is None:
+        known = suggest(name, config_names())
+        raise ConfigError(f"no config {name!r}: no such file, and no config of that name; {known}")
+    return named
+
+
+def _named_config(name: str) -> Path | None:
+    candidates = (folder / f"{name.removesuffix('.yaml')}.yaml" for folder in catalog().config_folders)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+class _YamlLoader(yaml.SafeLoader):
+    """Safe YAML that takes 5e-4 for the number it is, and refuses a key that stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
+            if key in seen and key != "<<":
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_YamlLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def _parse_yaml(text: str) -> Any:
+    """The value a YAML text stands for. Raises ValueError, in one line, with the line number."""
+    try:
+        return yaml.load(text, Loader=_YamlLoader)  # a SafeLoader: makes plain values only
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or " ".join(str(error).split())
+        raise ValueError(f"line {mark.line + 1}: {problem}" if mark else problem) from error
+    except RecursionError as error:
+        raise ValueError("it contains itself") from error
 
 
 def read_yaml(path: Path) -> Fields:
@@ -242,8 +285,8 @@ def read_yaml(path: Path) -> Fields:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the config {path}: {error}") from error
     try:
-        fields = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        fields = _parse_yaml(text)
+    except ValueError as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     if fields is None:
         return {}
@@ -264,15 +307,13 @@ class Layers:
         self.fields = self._merge(self.fields, fields, origin, ())
 
     def add_file(self, path: Path, seen: tuple[Path, ...] = ()) -> None:
-        """Merge a config file, after the files it extends."""
+        """Merge a config file, after the files it extends. Raises ConfigError for a missing parent and for a cycle."""
         path = path.resolve()
         if path in seen:
             raise ConfigError(f"{path} extends itself by way of {seen[-1]}")
         fields = read_yaml(path)
-        parents = fields.pop("extends", [])
-        for parent in [parents] if isinstance(parents, str) else parents:
-            near = (path.parent / parent).resolve()
-            self.add_file(near if near.is_file() else find_config(parent), (*seen, path))
+        for parent in _parents(path, fields.pop("extends", [])):
+            self.add_file(parent, (*seen, path))
         self.add(fields, str(path))
 
     def has(self, *path: str) -> bool:
@@ -292,36 +333,55 @@ class Layers:
         return ""
 
     def _merge(self, old: Any, new: Any, origin: str, path: tuple[str, ...]) -> Any:
-        self.origins[path] = origin
         if not isinstance(new, Mapping):
+            self._forget(path)
+            self.origins[path] = origin
             return new
-        other = isinstance(old, Mapping) and "use" in new and "use" in old and new["use"] != old["use"]
-        kept = dict(old) if isinstance(old, Mapping) and not other else {}
-        return kept | {
-            str(key): self._merge(kept.get(key), value, origin, (*path, str(key))) for key, value in new.items()
+        if isinstance(old, str) and "use" not in new:
+            old = {"use": old}  # the short form of a component
+        if not isinstance(old, Mapping) or ("use" in new and "use" in old and new["use"] != old["use"]):
+            self._forget(path)
+            old = {}
+        self.origins[path] = origin
+        return dict(old) | {
+            str(key): self._merge(old.get(str(key)), value, origin, (*path, str(key))) for key, value in new.items()
         }
+
+    def _forget(self, path: tuple[str, ...]) -> None:
+        """Drop the origins below `path`: what they speak of is replaced."""
+        for known in [known for known in self.origins if known[: len(path)] == path]:
+            del self.origins[known]
+
+
+def _parents(path: Path, names: Any) -> list[Path]:
+    """The files that a config extends: relative to its own folder, or config names."""
+    listed = [names] if isinstance(names, str) else names
+    if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
+        raise ConfigError(f"{path}: extends: give a config or a list of configs, got {names!r}")
+    found = []
+    for name in listed:
+        near = path.parent / name
+        parent = near if near.is_file() else _named_config(name)
+        if parent is None:
+            known = suggest(name, config_names())
+            raise ConfigError(f"{path}: extends: no file {near.resolve()}, and no config named {name!r}; {known}")
+        found.append(parent)
+    return found
 
 
 def parse_setting(text: str) -> Fields:
     """The nested fields of one `--set a.b.c=value`; the value is read as YAML. Raises ConfigError."""
     key, equals, value = text.partition("=")
-    if not equals or not key:
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
         raise ConfigError(f"--set {text!r}: write KEY=VALUE, as in --set train.epochs=5")
     try:
-        fields: Any = yaml.safe_load(_number(value))
-    except yaml.YAMLError as error:
+        fields: Any = _parse_yaml(value)
+    except ValueError as error:
         raise ConfigError(f"--set {text!r}: the value is not valid YAML: {error}") from error
-    for part in reversed(key.strip().split(".")):
+    for part in reversed(parts):
         fields = {part: fields}
     return dict(fields)
-
-
-def _number(value: str) -> str:
-    """YAML 1.1 takes 5e-4 for a string; people mean the number."""
-    try:
-        return repr(float(value)) if "e" in value.lower() else value
-    except ValueError:
-        return value
 
 
 def validate(kind: type[ConfigType], layers: Layers) -> ConfigType:
@@ -349,33 +409,54 @@ def layers_of(name: str | None, settings: Sequence[str] = ()) -> Layers:
 
 
 def _fault(kind: type[Config], fault: Any, layers: Layers) -> str:
-    path = [str(part) for part in fault["loc"]]
+    """One line for a pydantic error: file or option, key, what is wrong, the value."""
+    path = _stated(layers.fields, [str(part) for part in fault["loc"]], fault["type"] == "missing")
     origin = layers.origin(path)
     where = f"{origin}: {'.'.join(path)}" if origin else ".".join(path)
     if fault["type"] == "extra_forbidden":
-        return f"{where}: unknown key; {suggest(path[-1], _fields_at(kind, layers.fields, path[:-1]))}"
+        known = _fields_at(kind, layers.fields, path[:-1])
+        return f"{where}: unknown key; {suggest(path[-1], known)}" if known else f"{where}: unknown key"
     if fault["type"] == "missing":
         return f"{where}: a value is required"
     message = fault["msg"].removeprefix("Value error, ")
-    value = "" if isinstance(fault["input"], Mapping) else f", got {fault['input']!r}"
-    return f"{where}: {message}{value}"
+    if isinstance(fault["input"], Mapping) or repr(fault["input"]) in message:
+        return f"{where}: {message}"
+    return f"{where}: {message}, got {fault['input']!r}"
+
+
+def _stated(fields: Any, path: Sequence[str], missing: bool) -> list[str]:
+    """`path` as far as `fields` goes: pydantic appends the names of types it tried. A missing key is one beyond."""
+    found: list[str] = []
+    for part in path:
+        if isinstance(fields, Mapping) and part in fields:
+            fields = fields[part]
+        elif isinstance(fields, list) and part.isdigit() and int(part) < len(fields):
+            fields = fields[int(part)]
+        else:
+            return [*found, part] if missing else found
+        found.append(part)
+    return found
 
 
 def _fields_at(kind: type[Config], fields: Any, path: Sequence[str]) -> list[str]:
-    """The keys allowed at `path`, following the components that `fields` names."""
+    """The keys allowed at `path`, following the components that `fields` names; empty where it cannot be told."""
     for part in path:
         fields = fields.get(part) if isinstance(fields, Mapping) else None
         annotation = kind.model_fields[part].annotation if part in kind.model_fields else None
-        found = next(
-            (c for c in (annotation, *get_args(annotation)) if inspect.isclass(c) and issubclass(c, Config)), None
-        )
-        if found is None:
+        candidates = [found for found in (annotation, *get_args(annotation)) if inspect.isclass(found)]
+        configs = [found for found in candidates if issubclass(found, Config)]
+        if not configs:
             return []
-        kind = found
-        use = fields.get("use") if isinstance(fields, Mapping) else fields
-        if issubclass(kind, Component) and use in catalog().components.get(kind.kind, {}):
-            kind = catalog().components[kind.kind][str(use)]
+        kind = _chosen(configs[0], fields)
     return [*kind.model_fields, *(["use"] if issubclass(kind, Component) else [])]
+
+
+def _chosen(kind: type[Config], fields: Any) -> type[Config]:
+    """The component that `fields` names with `use`, else `kind` itself."""
+    use = fields.get("use") if isinstance(fields, Mapping) else fields
+    if issubclass(kind, Component) and isinstance(use, str):
+        return catalog().components.get(kind.kind, {}).get(use, kind)
+    return kind
 
 
 def dump(config: Config) -> Fields:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,13 +56,18 @@ def warn(message: str) -> None:
 
 
 def show(text: str) -> None:
-    """Print a result on standard output."""
-    print(text, flush=True)
+    """Print a result on standard output. Leaves with code 0 when the reader has gone, as `head` does."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # the interpreter flushes once more at the end; that must not meet the broken pipe again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
 
 
 def show_json(value: Mapping[str, Any]) -> None:
     """Print one JSON object on standard output, and nothing else there. NaN and infinity become null."""
-    print(json.dumps(_finite(value), indent=2, default=str), flush=True)
+    show(json.dumps(_finite(value), indent=2, default=str))
 
 
 def _finite(value: Any) -> Any:
@@ -104,15 +111,31 @@ def progress(total: int | None, label: str, unit: str = "it") -> Iterator[Any]:
 
 
 def fail(error: BaseException) -> NoReturn:
-    """Print one line for `error` and leave with its exit code."""
+    """Print one line for `error`, with --debug its traceback before, and leave with its exit code."""
     if output.debug:
-        raise error
+        traceback.print_exception(error)
     if isinstance(error, KeyboardInterrupt):
-        print("stopped", file=sys.stderr)
-        raise SystemExit(STOPPED)
-    code = error.exit_code if isinstance(error, PosecliError) else FAULTS_FOUND
-    kind = "" if isinstance(error, PosecliError) else f"{type(error).__name__}: "
-    message = " ".join(str(error).split())
-    hint = "" if isinstance(error, PosecliError) else " (run with --debug before the command for the traceback)"
-    print(f"error: {kind}{message}{hint}", file=sys.stderr)
+        stop()
+    code, message = _explain(error)
+    print(f"error: {message}", file=sys.stderr)
     raise SystemExit(code)
+
+
+def stop() -> NoReturn:
+    """Say that the user stopped the command, and leave."""
+    print("stopped", file=sys.stderr)
+    raise SystemExit(STOPPED)
+
+
+def _explain(error: BaseException) -> tuple[int, str]:
+    """Exit code and one line for an error."""
+    message = " ".join(str(error).split())
+    if isinstance(error, PosecliError):
+        return error.exit_code, message
+    if (
+        isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError)
+        and error.filename
+    ):
+        return WRONG_INPUT, f"{error.filename}: {error.strerror}"
+    hint = "" if output.debug else " (run with --debug before the command for the traceback)"
+    return FAULTS_FOUND, f"{type(error).__name__}: {message}{hint}"
