@@ -1,0 +1,309 @@
+"""Predictions on disk: JSON Lines that read back exactly, COCO results JSON, long CSV. All are written as they come."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+import numpy as np
+
+from posecli.console import PosecliError
+from posecli.files import atomic_path
+from posecli.skeleton import Skeleton
+from posecli.types import Array, FloatArray, People, Prediction, SampleId
+
+SCHEMA = "posecli.results/1"
+PLAIN = ("track_id", "row")  # extra arrays that stand as keys of their own; others stand under "extra"
+DECIMALS = (12, 10, 8, 6, 5, 4, 3, 2, 1, 0)
+
+
+@dataclass(frozen=True)
+class ResultsHeader:
+    """Who made a results file, of what."""
+
+    skeleton: Skeleton
+    model: str = ""
+    checkpoint: str = ""  # SHA-256 of the weights
+    command: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+class Write(Protocol):
+    """Takes one prediction after the other; `image` and `size` (width, height) say what it was made on."""
+
+    def __call__(
+        self, prediction: Prediction, image: str | None = None, size: tuple[int, int] | None = None
+    ) -> None: ...
+
+
+# --- JSON Lines ------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def results_writer(path: Path, header: ResultsHeader) -> Iterator[Write]:
+    """A function that appends predictions to a results file, which takes its place when the block ends well."""
+    with _text(path) as stream:
+        stream.write(_dump(_encode_header(header)))
+
+        def write(prediction: Prediction, image: str | None = None, size: tuple[int, int] | None = None) -> None:
+            line: dict[str, Any] = {"id": prediction.id}
+            if image is not None:
+                line["image"] = image
+            if size is not None:
+                line["size"] = [int(side) for side in size]
+            line["people"] = encode_people(prediction.people)
+            stream.write(_dump(line))
+
+        yield write
+
+
+def write_results(path: Path, predictions: Iterable[Prediction], header: ResultsHeader) -> None:
+    """Write a results file, whole or not at all."""
+    with results_writer(path, header) as write:
+        for prediction in predictions:
+            write(prediction)
+
+
+def read_results(path: Path) -> tuple[ResultsHeader, dict[SampleId, People]]:
+    """The header and all predicted people by sample id. Raises PosecliError naming the line that is wrong."""
+    header = read_header(path)
+    people: dict[SampleId, People] = {}
+    for number, prediction in _predictions(path, header.skeleton):
+        if prediction.id in people:
+            raise PosecliError(f"{path}, line {number}: sample {prediction.id!r} comes a second time")
+        people[prediction.id] = prediction.people
+    return header, people
+
+
+def iterate_results(path: Path) -> Iterator[Prediction]:
+    """The predictions of a results file one after the other. Raises PosecliError naming the line that is wrong."""
+    for _, prediction in _predictions(path, read_header(path).skeleton):
+        yield prediction
+
+
+def read_header(path: Path) -> ResultsHeader:
+    """The first line of a results file. Raises PosecliError when it is not one."""
+    _, fields = next(_lines(path), (1, None))
+    schema = fields.get("schema") if isinstance(fields, dict) else None
+    if not isinstance(fields, dict) or not isinstance(schema, str) or not schema.startswith("posecli.results/"):
+        raise PosecliError(
+            f"{path}, line 1: not a posecli results file; its first line must be a header with a `schema`, as `posecli "
+            f"infer` and `posecli eval --out` write it"
+        )
+    if schema != SCHEMA:
+        raise PosecliError(f"{path}: schema {schema} is not known to this posecli, which reads {SCHEMA}")
+    try:
+        return ResultsHeader(
+            Skeleton.from_dict(fields["skeleton"]),
+            str(fields.get("model", "")),
+            str(fields.get("checkpoint", "")),
+            str(fields.get("command", "")),
+            {str(name): str(version) for name, version in dict(fields.get("versions", {})).items()},
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise PosecliError(f"{path}, line 1: the header is damaged: {error!r}") from error
+
+
+def encode_people(people: People) -> list[dict[str, Any]]:
+    """Plain JSON values, one dict a person; float32 values read back exactly, NaN stands as null."""
+    points = _plain(np.concatenate([people.keypoints, people.scores[..., None]], axis=2))  # (N, K, D + 1)
+    boxes = None if people.boxes is None else _plain(people.boxes)
+    scores = None if people.instance_scores is None else _plain(people.instance_scores)
+    extra = {name: _plain(values) for name, values in people.extra.items()}
+    rows = []
+    for index in range(len(people)):
+        row: dict[str, Any] = {"keypoints": points[index]}
+        if boxes is not None:
+            row["box"] = boxes[index]
+        if scores is not None:
+            row["score"] = scores[index]
+        row |= {name: extra[name][index] for name in PLAIN if name in extra}
+        others = {name: values[index] for name, values in extra.items() if name not in PLAIN}
+        rows.append(row | {"extra": others} if others else row)
+    return rows
+
+
+def decode_people(rows: Sequence[Mapping[str, Any]], joints: int) -> People:
+    """The inverse of `encode_people`. Raises ValueError or KeyError for anything else."""
+    if not rows:
+        return People.empty(joints)
+    points = _floats([row["keypoints"] for row in rows])
+    if points.ndim != 3 or points.shape[1] != joints or points.shape[2] not in (3, 4):
+        raise ValueError(f"keypoints must be {joints} lists [x, y, score] or [x, y, z, score] a person")
+    extra = {name: _column([row[name] for row in rows]) for name in PLAIN if name in rows[0]}
+    for name in rows[0].get("extra", {}):
+        extra[name] = _column([row["extra"][name] for row in rows])
+    return People(
+        points[..., :-1],
+        points[..., -1],
+        _floats([row["box"] for row in rows]) if "box" in rows[0] else None,
+        _floats([row["score"] for row in rows]) if "score" in rows[0] else None,
+        extra,
+    )
+
+
+def _encode_header(header: ResultsHeader) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "skeleton": header.skeleton.to_dict(),
+        "model": header.model,
+        "checkpoint": header.checkpoint,
+        "command": header.command,
+        "versions": dict(header.versions),
+    }
+
+
+def _predictions(path: Path, skeleton: Skeleton) -> Iterator[tuple[int, Prediction]]:
+    for number, fields in _lines(path):
+        if number == 1:
+            continue
+        try:
+            if not isinstance(fields["id"], int | str):
+                raise ValueError("the id must be a number or a text")
+            yield number, Prediction(fields["id"], decode_people(fields["people"], len(skeleton)))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            raise PosecliError(f"{path}, line {number}: not a prediction: {reason}") from error
+
+
+def _lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """The lines' JSON values with their numbers from 1 on."""
+    try:
+        with path.open(encoding="utf-8") as stream:
+            for number, line in enumerate(stream, start=1):
+                if line.strip():
+                    yield number, _parse(path, number, line)
+    except OSError as error:
+        raise PosecliError(f"cannot read the results file {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise PosecliError(f"{path} is not a posecli results file: it is not UTF-8 text") from error
+
+
+def _parse(path: Path, number: int, line: str) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        cut = "" if line.endswith("\n") else "; it is the last one and has no end, so the file was probably cut off"
+        raise PosecliError(f"{path}, line {number}: not valid JSON ({error.msg}){cut}") from error
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n"
+
+
+def _plain(values: Array) -> list[Any]:
+    """Nested lists; floats as the shortest decimals that give the same float32 again, NaN and infinity as None."""
+    if values.dtype.kind != "f":
+        return list(values.tolist())
+    exact = values.astype(np.float32)
+    short = exact.astype(np.float64)
+    known = np.isfinite(exact)
+    for decimals in DECIMALS:
+        rounded = np.round(np.where(known, exact, 0.0).astype(np.float64), decimals)
+        short = np.where(known & (rounded.astype(np.float32) == exact), rounded, short)
+    if known.all():
+        return list(short.tolist())
+    holes = short.astype(object)
+    holes[~known] = None
+    return list(holes.tolist())
+
+
+def _floats(values: Sequence[Any]) -> FloatArray:
+    return np.array(values, dtype=np.float32)  # None becomes NaN
+
+
+def _column(values: Sequence[Any]) -> Array:
+    """A per-row array: whole numbers and truth values keep their type, all else is float32."""
+    column = np.array(values)
+    return column if column.dtype.kind in "biU" else _floats(values)
+
+
+# --- other formats ---------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def coco_writer(path: Path) -> Iterator[Write]:
+    """A function that appends predictions to a COCO results JSON: a list of people with flat x, y, score.
+
+    Keypoints that are not predicted are 0, 0, 0; `image_id` is the sample's id. 2D only: raises PosecliError else.
+    """
+    with _text(path) as stream:
+        stream.write("[")
+        separator = "\n"
+
+        def write(prediction: Prediction, image: str | None = None, size: tuple[int, int] | None = None) -> None:
+            nonlocal separator
+            for row in coco_rows(prediction):
+                stream.write(separator + json.dumps(row, ensure_ascii=False, separators=(",", ":")))
+                separator = ",\n"
+
+        yield write
+        stream.write("\n]\n")
+
+
+def to_coco_json(path: Path, predictions: Iterable[Prediction]) -> None:
+    """Write COCO results JSON, whole or not at all."""
+    with coco_writer(path) as write:
+        for prediction in predictions:
+            write(prediction)
+
+
+def coco_rows(prediction: Prediction) -> list[dict[str, Any]]:
+    """One COCO result for each person of a prediction. Raises PosecliError for 3D keypoints."""
+    people = prediction.people
+    if people.keypoints.shape[2] != 2:
+        raise PosecliError("COCO results hold 2D keypoints only; write 3D ones as results.jsonl or CSV")
+    known = np.isfinite(people.keypoints).all(axis=-1, keepdims=True)  # (N, K, 1)
+    points = np.where(known, np.concatenate([people.keypoints, people.scores[..., None]], axis=2), 0)
+    scores = people.scores.mean(axis=1) if people.instance_scores is None else people.instance_scores
+    categories = people.extra.get("category", np.ones(len(people), np.int64))
+    rows: list[dict[str, Any]] = [
+        {"image_id": prediction.id, "category_id": int(category), "keypoints": flat, "score": score}
+        for category, flat, score in zip(
+            categories, _plain(points.reshape(len(people), -1)), _plain(scores), strict=True
+        )
+    ]
+    if people.boxes is not None:
+        corners = people.boxes.astype(np.float64)
+        boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+        for row, box in zip(rows, _plain(boxes), strict=True):
+            row["bbox"] = box
+    return rows
+
+
+@contextmanager
+def csv_writer(path: Path, skeleton: Skeleton, dimensions: int = 2) -> Iterator[Write]:
+    """A function that appends predictions to a long CSV: image, person, keypoint, x, y, (z,) score, a line each.
+
+    The first column is the image's path where one is given, else the sample's id; unknown numbers are left empty.
+    """
+    with _text(path) as stream:
+        table = csv.writer(stream, lineterminator="\n")
+        table.writerow(["image", "person", "keypoint", *"xyz"[:dimensions], "score"])
+
+        def write(prediction: Prediction, image: str | None = None, size: tuple[int, int] | None = None) -> None:
+            people = prediction.people
+            points = _plain(np.concatenate([people.keypoints, people.scores[..., None]], axis=2))
+            for person, values in enumerate(points):
+                for name, numbers in zip(skeleton.names, values, strict=True):
+                    table.writerow([prediction.id if image is None else image, person, name, *numbers])
+
+        yield write
+
+
+def write_csv(path: Path, predictions: Iterable[Prediction], skeleton: Skeleton, dimensions: int = 2) -> None:
+    """Write a long CSV, whole or not at all."""
+    with csv_writer(path, skeleton, dimensions) as write:
+        for prediction in predictions:
+            write(prediction)
+
+
+@contextmanager
+def _text(path: Path) -> Iterator[TextIO]:
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        yield stream
