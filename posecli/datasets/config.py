@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from abc import abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from posecli.config import DatasetConfig, Positive, Size, WriterConfig
+from posecli.config import Config, DatasetConfig, Fraction, Positive, Size, WriterConfig
 
 if TYPE_CHECKING:
+    from posecli.conversion import Writer
     from posecli.types import Dataset
 
 
@@ -27,5 +30,121 @@ class SyntheticConfig(DatasetConfig):
         return synthetic_dataset(self.count, self.seed, self.size, self.people)
 
 
-DATASETS: list[type[DatasetConfig]] = [SyntheticConfig]
-WRITERS: list[type[WriterConfig]] = []
+class SplitConfig(Config):
+    """One side of a split that is the same on every machine: by seed, or the last pictures."""
+
+    side: Literal["train", "val"] = Field(description="which side is read")
+    val: Fraction = Field(0.2, description="share of the pictures on the val side")
+    seed: int = Field(0, ge=0, description="of the random order")
+    order: Literal["random", "order"] = Field("random", description="random, or order: the last pictures are val")
+
+
+class StoredDatasetConfig(DatasetConfig):
+    """A dataset in files. `skip` and `first` cut the pictures in the order of the files, then `split` takes a side."""
+
+    path: Path = Field(description="the annotation file or the folder; relative to the current folder")
+    skip: int = Field(0, ge=0, description="pictures left out at the beginning")
+    first: Positive | None = Field(None, description="at most so many pictures, after those skipped; all by default")
+    split: SplitConfig | None = Field(None, description="read only one side of a split")
+
+    def build(self) -> Dataset:
+        from posecli.datasets.split import cut
+
+        return cut(self.read(), self.skip, self.first, self.split)
+
+    @abstractmethod
+    def read(self) -> Dataset:
+        """The whole dataset, before it is cut."""
+
+
+class CocoConfig(StoredDatasetConfig):
+    """COCO keypoint JSON; names, links, flip pairs and sigmas come from the file or a skeleton beside it."""
+
+    name: ClassVar[str] = "coco"
+    images: Path | None = Field(None, description="folder of the pictures; looked for beside the file by default")
+    category: str | int | None = Field(None, description="name or id, where several have keypoints of their own")
+    skeleton: str | None = Field(None, description="a shipped skeleton's name or a YAML file, over what the file says")
+
+    def read(self) -> Dataset:
+        from posecli.datasets.coco import coco_dataset
+
+        return coco_dataset(self.path, self.images, self.category, self.skeleton)
+
+
+class CocoWholeBodyConfig(StoredDatasetConfig):
+    """COCO-WholeBody: 17 body, 6 foot, 68 face and 21 keypoints of each hand, or one of these parts."""
+
+    name: ClassVar[str] = "coco-wholebody"
+    images: Path | None = Field(None, description="folder of the pictures; looked for beside the file by default")
+    part: Literal["wholebody", "body", "foot", "face", "left_hand", "right_hand", "hands"] = Field(
+        "wholebody", description="what is read; hands: every valid hand is an instance of 21 keypoints"
+    )
+
+    def read(self) -> Dataset:
+        from posecli.datasets.wholebody import wholebody_dataset
+
+        return wholebody_dataset(self.path, self.images, self.part)
+
+
+class LspConfig(StoredDatasetConfig):
+    """Leeds Sports Pose or its extension: a folder with joints.mat and images/; both layouts are told apart."""
+
+    name: ClassVar[str] = "lsp"
+
+    def read(self) -> Dataset:
+        from posecli.datasets.lsp import lsp_dataset
+
+        return lsp_dataset(self.path)
+
+
+class LspExtendedConfig(LspConfig):
+    """Leeds Sports Pose Extended: a folder with joints.mat and images/."""
+
+    name: ClassVar[str] = "lspet"
+
+
+class DeepLabCutConfig(StoredDatasetConfig):
+    """A DeepLabCut project: config.yaml and labeled-data/VIDEO/CollectedData_*.csv."""
+
+    name: ClassVar[str] = "deeplabcut"
+    box: Literal["auto", "frame", "keypoints"] = Field(
+        "auto", description="frame: the whole picture; keypoints: tight; auto: frame where one animal is labelled"
+    )
+
+    def read(self) -> Dataset:
+        from posecli.datasets.deeplabcut import deeplabcut_dataset
+
+        return deeplabcut_dataset(self.path, self.box)
+
+
+class CocoWriterConfig(WriterConfig):
+    """COCO keypoint JSON, with flip pairs, sigmas, weights and colours in the category."""
+
+    name: ClassVar[str] = "coco"
+
+    def build(self) -> Writer:
+        from posecli.datasets.coco import CocoWriter
+
+        return CocoWriter()
+
+
+class CsvWriterConfig(WriterConfig):
+    """A long CSV: one line a labelled keypoint."""
+
+    name: ClassVar[str] = "csv"
+
+    def build(self) -> Writer:
+        from posecli.datasets.table import CsvWriter
+
+        return CsvWriter()
+
+
+DATASETS: list[type[DatasetConfig]] = [
+    SyntheticConfig,
+    CocoConfig,
+    CocoWholeBodyConfig,
+    LspConfig,
+    LspExtendedConfig,
+    DeepLabCutConfig,
+]
+WRITERS: list[type[WriterConfig]] = [CocoWriterConfig, CsvWriterConfig]

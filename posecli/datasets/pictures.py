@@ -1,0 +1,81 @@
+"""Where pictures lie and how large they are, without decoding them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+
+from posecli.console import PosecliError
+from posecli.types import IntArray
+
+_SIDEWAYS = {5, 6, 7, 8}  # EXIF orientations that swap width and height
+
+
+class PicturePaths(Sequence[Path]):
+    """Paths in one folder, packed: loader workers share the names without a Python object for each."""
+
+    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        self.folder = folder
+        self.names = np.array(names, dtype=np.str_)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> Path: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Path]: ...
+    def __getitem__(self, index: int | slice) -> Path | Sequence[Path]:
+        if isinstance(index, slice):
+            return PicturePaths(self.folder, self.names[index])
+        return self.folder / str(self.names[index])
+
+
+def picture_size(path: Path) -> tuple[int, int] | None:
+    """Width and height as `read_image` gives them, from the header alone; None when it is missing or unreadable."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as picture:
+            width, height = picture.size
+            sideways = picture.getexif().get(0x0112, 1) in _SIDEWAYS
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError):
+        return None
+    return (height, width) if sideways else (width, height)
+
+
+def picture_sizes(paths: Sequence[Path]) -> tuple[IntArray, list[int]]:
+    """Sizes (N, 2) as width, height, and the indices of the pictures that cannot be read, whose size is 0, 0."""
+    sizes = [picture_size(path) for path in paths]
+    unreadable = [index for index, size in enumerate(sizes) if size is None]
+    return np.array([size or (0, 0) for size in sizes], dtype=np.int64).reshape(-1, 2), unreadable
+
+
+def find_pictures(annotations: Path, first: str, images: Path | None) -> Path:
+    """The folder in which the picture named `first` lies.
+
+    `images` when it is given; else the annotation file's folder and the usual places near it.
+    Raises PosecliError that says where was looked.
+    """
+    if images is not None:
+        if not images.is_dir():
+            raise PosecliError(f"the folder of pictures {images} does not exist; give another with images")
+        return images
+    places = _usual_places(annotations)
+    for place in places:
+        if (place / first).is_file():
+            return place
+    looked = ", ".join(str(place) for place in places if place.is_dir())
+    raise PosecliError(f"{annotations}: the picture {first} is in none of {looked}; name the folder with images")
+
+
+def _usual_places(annotations: Path) -> list[Path]:
+    """Folders where pictures of an annotation file often are, e.g. annotations/x_val2017.json and val2017/."""
+    folder = annotations.parent
+    stem = annotations.stem.rpartition("_")[2]
+    near = [folder, folder / "images", folder / stem, folder / "images" / stem]
+    above = [folder.parent / "images", folder.parent / stem, folder.parent / "images" / stem, folder.parent]
+    return [*near, *above]
