@@ -45,12 +45,11 @@ def draw_people(
             f"{people.keypoints.shape}"
         )
     canvas = np.ascontiguousarray(image).copy()
-    colors = keypoint_colors(skeleton)
+    style = _Style(skeleton.links, keypoint_colors(skeleton), link_colors(skeleton))
     shown = people.labelled & (people.scores >= threshold) & (np.abs(people.keypoints) < _FAR).all(axis=-1)
     dimmed = shown & (people.scores == 1) if people.instance_scores is None else np.zeros_like(shown)
     figures = [
-        _Figure.of(points, visible, skeleton, colors, image.shape)
-        for points, visible in zip(people.keypoints, shown, strict=True)
+        _Figure.of(points, visible, style, image.shape) for points, visible in zip(people.keypoints, shown, strict=True)
     ]
     if boxes and people.boxes is not None:
         for row, box in enumerate(people.boxes):
@@ -79,10 +78,42 @@ def keypoint_colors(skeleton: Skeleton) -> tuple[Color, ...]:
     return tuple(colors)
 
 
+def link_colors(skeleton: Skeleton) -> tuple[Color, ...]:
+    """One RGB colour for each link: that of its side when one end is central, else that of its second end.
+
+    Links across the body, from left to right, are central.
+    """
+    colors = keypoint_colors(skeleton)
+    side = dict.fromkeys(range(len(skeleton)), 0)
+    for first, second in skeleton.flip_pairs or ():
+        side[first], side[second] = 1, -1
+    chosen = []
+    for first, second in skeleton.links:
+        if side[first] * side[second] < 0:
+            chosen.append(CENTER if skeleton.colors is None else _mean(colors[first], colors[second]))
+        else:
+            chosen.append(colors[second] if side[second] or not side[first] else colors[first])
+    return tuple(chosen)
+
+
+def _mean(first: Color, second: Color) -> Color:
+    red, green, blue = ((one + other) // 2 for one, other in zip(first, second, strict=True))
+    return red, green, blue
+
+
 def instance_color(index: int) -> Color:
     """The RGB colour of the index-th thing: hues by the golden ratio, so that neighbours always differ."""
     red, green, blue = colorsys.hsv_to_rgb((0.06 + index * 0.618034) % 1, 0.78, 1.0)
     return round(red * 255), round(green * 255), round(blue * 255)
+
+
+@dataclass(frozen=True)
+class _Style:
+    """What is joined, and in which colours."""
+
+    links: tuple[tuple[int, int], ...]
+    colors: tuple[Color, ...]  # (K,)
+    link_colors: tuple[Color, ...]  # one a link
 
 
 @dataclass(frozen=True)
@@ -92,34 +123,26 @@ class _Figure:
     points: FloatArray  # (K, 2)
     radii: FloatArray  # (K,)
     width: float
-    links: tuple[tuple[int, int], ...]
-    colors: tuple[Color, ...]
+    style: _Style
 
     @classmethod
-    def of(
-        cls,
-        points: FloatArray,
-        visible: BoolArray,
-        skeleton: Skeleton,
-        colors: tuple[Color, ...],
-        shape: tuple[int, ...],
-    ) -> _Figure:
+    def of(cls, points: FloatArray, visible: BoolArray, style: _Style, shape: tuple[int, ...]) -> _Figure:
         width = min(_line_width(shape), max(1.0, _extent(points[visible]) / 45))
-        return cls(points, _radii(points, visible, width), width, skeleton.links, colors)
+        return cls(points, _radii(points, visible, width), width, style)
 
     def draw(self, canvas: ImageArray, ends: BoolArray, joints: BoolArray) -> None:
         """Draw, in place, links whose two ends are in `ends`, and the `joints`. Dark edges first, colours over them."""
-        links = [(first, second) for first, second in self.links if ends[first] and ends[second]]
+        pairs = zip(self.style.links, self.style.link_colors, strict=True)
+        links = [(first, second, color) for (first, second), color in pairs if ends[first] and ends[second]]
         edge = max(1.0, self.width / 3)
-        for first, second in links:
+        for first, second, _ in links:
             thickness = self._thickness(first, second) + edge
             _line(canvas, self.points[first], self.points[second], OUTLINE, thickness)
-        for first, second in links:
-            color = _link_color(self.colors[first], self.colors[second])
+        for first, second, color in links:
             _line(canvas, self.points[first], self.points[second], color, self._thickness(first, second))
         for index in np.flatnonzero(joints):
             _disc(canvas, self.points[index], self.radii[index] + edge / 2, OUTLINE)
-            _disc(canvas, self.points[index], self.radii[index], self.colors[index])
+            _disc(canvas, self.points[index], self.radii[index], self.style.colors[index])
 
     def _thickness(self, first: int, second: int) -> float:
         return float(min(self.width, max(1.0, self.radii[first], self.radii[second])))
@@ -143,15 +166,6 @@ def _radii(points: FloatArray, visible: BoolArray, width: float) -> FloatArray:
     np.fill_diagonal(distances, np.inf)
     largest = width * 1.3 + 0.5
     return np.asarray(np.clip(distances.min(axis=1) * 0.4, max(0.8, largest * 0.35), largest))
-
-
-def _link_color(first: Color, second: Color) -> Color:
-    """The colour of a link: that of its side when it joins a side to the centre, else that of its second end."""
-    if CENTER in (first, second):
-        return first if second == CENTER else second
-    if {first, second} == {LEFT, RIGHT}:
-        return CENTER
-    return second
 
 
 def _fixed(point: FloatArray) -> tuple[int, int]:

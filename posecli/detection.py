@@ -1,0 +1,282 @@
+"""Where the people are: boxes from a file or from torchvision's published detectors, and its Keypoint R-CNN.
+
+Nothing here goes to the network unless the user asked for a detector or a published model by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from posecli import console
+from posecli.algorithm import Algorithm, Transform
+from posecli.batch import Batch
+from posecli.console import PosecliError
+from posecli.files import atomic_path
+from posecli.plugins import suggest
+from posecli.skeleton import house_skeleton
+from posecli.types import Example, FloatArray, ImageArray, People, Prediction, Sample
+
+PERSON = 1
+"""COCO's category, and its row in torchvision's detectors."""
+DEFAULT_DETECTOR = "torchvision/fasterrcnn_mobilenet_v3_large_320_fpn"
+KEYPOINT_RCNN = "torchvision/keypointrcnn"
+PATIENCE = 30
+"""Seconds to wait for an answer from the network."""
+
+Boxes = tuple[FloatArray, FloatArray]
+"""Boxes (N, 4) x1 y1 x2 y2 in image pixels, and their scores (N,)."""
+
+
+# --- boxes from a file ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class BoxFile:
+    """Boxes read from a file, by the name or number of the picture."""
+
+    path: Path
+    boxes: Mapping[str, Boxes]
+
+    def find(self, name: str) -> Boxes:
+        """The boxes of a picture: by its name as given, its file name, the name's stem, or the number in the stem.
+
+        None in the file: zero boxes.
+        """
+        key = next((key for key in picture_keys(name) if key in self.boxes), None)
+        return (np.zeros((0, 4)), np.zeros(0)) if key is None else self.boxes[key]
+
+    def knows(self, name: str) -> bool:
+        """Whether the file says anything about a picture."""
+        return any(key in self.boxes for key in picture_keys(name))
+
+
+def picture_keys(name: str) -> list[str]:
+    """What a box file may call the picture `name`, the most exact first: folder/0139.jpg, 0139.jpg, 0139, 139."""
+    file_name = name.rsplit("/", 1)[-1]
+    stem = file_name.rsplit(".", 1)[0] if "#" not in file_name else file_name
+    number = [str(int(stem))] if stem.isdigit() else []
+    return list(dict.fromkeys([name, file_name, stem, *number]))
+
+
+def read_boxes(path: Path, threshold: float = 0.0) -> BoxFile:
+    """Boxes of a COCO detections file: a list of `{image_id or file_name, bbox: [x, y, w, h], score, category_id}`.
+
+    A COCO annotation file serves as well. Other categories than person (1) and scores below `threshold` are left out;
+    without a category or score a box counts as a person, and as certain. Raises PosecliError.
+    """
+    names, rows = _box_rows(path)
+    gathered: dict[str, list[list[float]]] = {}
+    for place, row in enumerate(rows):
+        key, values = _box_row(path, place, row, names)
+        gathered.setdefault(key, [])
+        if int(row.get("category_id", PERSON)) == PERSON and values[4] >= threshold:
+            gathered[key].append(values)
+    arrays = {key: np.asarray(values, np.float64).reshape(-1, 5) for key, values in gathered.items()}
+    return BoxFile(path, {key: (values[:, :4], values[:, 4]) for key, values in arrays.items()})
+
+
+def _box_rows(path: Path) -> tuple[dict[object, str], list[Any]]:
+    """File names by image id (empty when the file has none), and the records."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PosecliError(f"no box file {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise PosecliError(f"the box file {path} is not valid JSON: {error}") from error
+    if isinstance(content, dict) and isinstance(content.get("annotations"), list):
+        names = {image["id"]: str(image["file_name"]) for image in content.get("images", []) if "file_name" in image}
+        return names, content["annotations"]
+    if isinstance(content, list):
+        return {}, content
+    raise PosecliError(f"the box file {path} is neither a list of COCO detections nor a COCO annotation file")
+
+
+def _box_row(path: Path, place: int, row: Any, names: Mapping[object, str]) -> tuple[str, list[float]]:
+    """The picture's key and x1 y1 x2 y2 score."""
+    try:
+        key = row["file_name"] if "file_name" in row else names.get(row["image_id"], row["image_id"])
+        x, y, width, height = (float(value) for value in row["bbox"])
+        return str(key), [x, y, x + width, y + height, float(row.get("score", 1.0))]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise PosecliError(
+            f"the box file {path}: record {place} needs image_id or file_name, and bbox [x, y, width, height]"
+        ) from error
+
+
+# --- published weights ------------------------------------------------------------------------------------------------
+
+
+def published_state(weights: Any, file: Path | None, option: str) -> dict[str, Tensor]:
+    """The tensors of torchvision's `weights`, from `file`, else from torch's cache, else downloaded into it.
+
+    What comes from the cache or the network is checked against the hash in its name; all is read as weights only.
+    Raises PosecliError naming the address, the file and where to put it; `option` is the option that takes a file.
+    """
+    if file is None:
+        file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
+        if not file.is_file():
+            _download(weights.url, file, option)
+        _check_hash(file, weights.url)
+    try:
+        state: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise PosecliError(f"no weights file {file} (given with {option})") from error
+    except Exception as error:  # torch.load raises anything from KeyError to UnpicklingError for a foreign file
+        raise PosecliError(f"{file} cannot be read as a file of weights: {str(error).splitlines()[0]}") from error
+    return state
+
+
+def _download(url: str, path: Path, option: str) -> None:
+    console.note(f"downloading {url} to {path}")
+    try:
+        with urlopen(url, timeout=PATIENCE) as response, atomic_path(path) as temporary:
+            size = int(response.headers.get("Content-Length") or 0) or None
+            with temporary.open("wb") as stream, console.progress(size, path.name, "B") as bar:
+                while chunk := response.read(1 << 20):
+                    stream.write(chunk)
+                    bar.update(len(chunk))
+    except PosecliError:
+        raise
+    except OSError as error:  # URLError, HTTPError and time-outs are OSErrors
+        reason = getattr(error, "reason", None) or error
+        raise PosecliError(
+            f"cannot download {url} ({reason}); fetch that file on a machine with a network and put it at {path}, "
+            f"or give it with {option} FILE"
+        ) from error
+
+
+def _check_hash(path: Path, url: str) -> None:
+    """torchvision's file names end in the first digits of their SHA-256."""
+    match = re.search(r"-([0-9a-f]{8,})\.", url)
+    assert match is not None
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if not digest.startswith(match.group(1)):
+        raise PosecliError(
+            f"{path} is not the published file: its SHA-256 begins with {digest[:8]} instead of {match.group(1)}; "
+            "delete it and fetch it again"
+        )
+
+
+def _load(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise PosecliError(f"the weights do not fit {name}: {' '.join(str(error).split())[:300]}") from error
+
+
+# --- detectors --------------------------------------------------------------------------------------------------------
+
+
+class Detector:
+    """A torchvision detector that keeps people scoring at least `threshold`."""
+
+    def __init__(self, network: nn.Module, device: torch.device, threshold: float) -> None:
+        self.network = network.to(device).eval()
+        self.device = device
+        self.threshold = threshold
+
+    @torch.inference_mode()
+    def __call__(self, images: Sequence[ImageArray]) -> list[Boxes]:
+        """Boxes and scores for each RGB picture, best first; after the network's own non-maximum suppression."""
+        found = self.network([_tensor(torch.from_numpy(image), self.device) for image in images])
+        return [self._people(row) for row in found]
+
+    def _people(self, row: Mapping[str, Tensor]) -> Boxes:
+        kept = (row["labels"] == PERSON) & (row["scores"] >= self.threshold)
+        return row["boxes"][kept].double().cpu().numpy(), row["scores"][kept].double().cpu().numpy()
+
+
+def _tensor(image: Tensor, device: torch.device) -> Tensor:
+    """uint8 (H, W, 3) to float (3, H, W) in 0..1 on the device."""
+    return image.to(device).permute(2, 0, 1).float() / 255
+
+
+def detector_names() -> list[str]:
+    """torchvision's detectors that know people, as `torchvision/<name>`."""
+    from torchvision import models
+
+    names = models.list_models(module=models.detection)
+    return [f"torchvision/{name}" for name in names if "keypoint" not in name and "mask" not in name]
+
+
+def open_detector(name: str, device: torch.device, threshold: float, weights: Path | None = None) -> Detector:
+    """The detector `torchvision/<name>` with its published weights, or those in the file `weights`."""
+    from torchvision import models
+
+    short = name.removeprefix("torchvision/")
+    if f"torchvision/{short}" not in detector_names():
+        raise PosecliError(f"no detector named {name!r}; {suggest(f'torchvision/{short}', detector_names())}")
+    published = models.get_model_weights(short).DEFAULT
+    state = published_state(published, weights, "--detector-weights")
+    network = models.get_model(short, weights=None, weights_backbone=None, num_classes=91)
+    _load(network, state, f"the detector {short}")
+    return Detector(network, device, threshold)
+
+
+# --- Keypoint R-CNN: people and their 17 keypoints from whole pictures ------------------------------------------------
+
+
+@dataclass(frozen=True)
+class WholePicture:
+    """The transform of models that take whole pictures: `image` (H, W, 3) uint8, its own size."""
+
+    def __call__(self, sample: Sample, generator: np.random.Generator) -> Example:
+        from posecli.images import read_image
+
+        empty = Sample(sample.id, np.zeros((0, 0, 3), np.uint8), sample.size, sample.people)
+        return Example({"image": read_image(sample.image)}, {}, empty, np.eye(2, 3))
+
+
+class KeypointRCNN(Algorithm):
+    """torchvision's Keypoint R-CNN (He et al., ICCV 2017), trained on COCO's photos. It predicts; it is not trained."""
+
+    needs = "image"
+
+    def __init__(self, network: nn.Module, threshold: float) -> None:
+        super().__init__()
+        self.network = network
+        self.threshold = threshold
+        self.skeleton = house_skeleton("coco")
+
+    def transform(self, train: bool) -> Transform:
+        return WholePicture()
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        raise PosecliError(f"{KEYPOINT_RCNN} is for prediction only; train a model of your own with `posecli train`")
+
+    def predict(self, batch: Batch) -> list[Prediction]:
+        images = [_tensor(image, image.device) for image in batch.inputs["image"]]
+        found = self.network(images)
+        return [Prediction(sample.id, self._people(row)) for sample, row in zip(batch.samples, found, strict=True)]
+
+    def _people(self, row: Mapping[str, Tensor]) -> People:
+        """Keypoint scores are the sigmoid of the network's logits, so that 0.5 is undecided."""
+        kept = row["scores"] >= self.threshold
+        return People(
+            keypoints=row["keypoints"][kept][..., :2].float().cpu().numpy(),
+            scores=row["keypoints_scores"][kept].sigmoid().float().cpu().numpy(),
+            boxes=row["boxes"][kept].float().cpu().numpy(),
+            instance_scores=row["scores"][kept].float().cpu().numpy(),
+        )
+
+
+def open_keypoint_rcnn(threshold: float = 0.5, weights: Path | None = None) -> KeypointRCNN:
+    """Keypoint R-CNN with its published weights, or those in the file `weights`; people below `threshold` left out."""
+    from torchvision.models.detection import KeypointRCNN_ResNet50_FPN_Weights, keypointrcnn_resnet50_fpn
+
+    state = published_state(KeypointRCNN_ResNet50_FPN_Weights.COCO_V1, weights, "--model-weights")
+    network = keypointrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=2, num_keypoints=17)
+    _load(network, state, KEYPOINT_RCNN)
+    return KeypointRCNN(network, threshold).eval()
