@@ -66,10 +66,10 @@ class Codec(ABC, Generic[Outputs]):
 
 
 def labelled(keypoints: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
-    """Keypoints (B, K, 2) float32 with zeros in place of unlabelled ones, and weights (B, K) float32 from 0 to 1."""
-    known = (visible >= 0.5) & torch.isfinite(keypoints).all(dim=-1)
+    """Keypoints (B, K, 2) float32 with zeros in place of NaN and infinities, and weights (B, K) float32 from 0 to 1."""
+    known = torch.isfinite(keypoints).all(dim=-1)
     points = torch.where(known[..., None], keypoints, 0).float()
-    weights = torch.where(known, visible, 0).float().clamp(max=1)
+    weights = torch.where(known & (visible >= 0.5), visible, 0).float().clamp(max=1)
     return points, weights
 
 
