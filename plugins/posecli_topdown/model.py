@@ -60,9 +60,7 @@ class TopDown(Algorithm):
         self.suppression = suppression or SuppressionConfig()
         index, weights = skeleton.flip_index, skeleton.weights if keypoint_weights else None
         self.register_buffer("flip_index", None if index is None else torch.from_numpy(index), persistent=False)
-        self.register_buffer(
-            "keypoint_weights", None if weights is None else torch.tensor(weights), persistent=False
-        )
+        self.register_buffer("keypoint_weights", None if weights is None else torch.tensor(weights), persistent=False)
 
     def units(self, samples: Dataset) -> Sequence[Sample]:
         return PersonUnits(samples)

@@ -40,7 +40,7 @@ def is_unit(samples: Dataset) -> BoolArray:
     people = samples.people
     if people.boxes is None:
         return np.zeros(len(people), dtype=bool)
-    has_area: BoolArray = (people.boxes[:, 2:] > people.boxes[:, :2]).all(axis=1)
+    has_area = np.asarray((people.boxes[:, 2:] > people.boxes[:, :2]).all(axis=1))
     if people.instance_scores is not None:
         return has_area
     crowd = np.asarray(people.extra.get("crowd", np.zeros(len(people), dtype=bool)), dtype=bool)
