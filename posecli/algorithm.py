@@ -60,9 +60,9 @@ class Algorithm(nn.Module, ABC):
         """
         return merge(predictions)
 
-    def draw(self, image: ImageArray, prediction: Prediction) -> ImageArray:
-        """A copy of the RGB picture with the prediction drawn over it."""
-        return draw_people(image, prediction.people, self.skeleton)
+    def draw(self, image: ImageArray, prediction: Prediction, threshold: float = 0.3) -> ImageArray:
+        """A copy of the RGB picture with the prediction drawn over it, without keypoints that score less."""
+        return draw_people(image, prediction.people, self.skeleton, threshold)
 
 
 def merge(predictions: Sequence[Prediction]) -> list[Prediction]:

@@ -5,24 +5,20 @@ Nothing here goes to the network unless the user asked for a detector or a publi
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from posecli import console
 from posecli.algorithm import Algorithm, Transform
 from posecli.batch import Batch
 from posecli.console import PosecliError
-from posecli.files import atomic_path
+from posecli.nn.pretrained import download
 from posecli.plugins import suggest
 from posecli.skeleton import house_skeleton
 from posecli.types import Example, FloatArray, ImageArray, People, Prediction, Sample
@@ -31,8 +27,6 @@ PERSON = 1
 """COCO's category, and its row in torchvision's detectors."""
 DEFAULT_DETECTOR = "torchvision/fasterrcnn_mobilenet_v3_large_320_fpn"
 KEYPOINT_RCNN = "torchvision/keypointrcnn"
-PATIENCE = 30
-"""Seconds to wait for an answer from the network."""
 
 Boxes = tuple[FloatArray, FloatArray]
 """Boxes (N, 4) x1 y1 x2 y2 in image pixels, and their scores (N,)."""
@@ -117,63 +111,34 @@ def _box_row(path: Path, place: int, row: Any, names: Mapping[object, str]) -> t
 # --- published weights ------------------------------------------------------------------------------------------------
 
 
-def published_state(weights: Any, file: Path | None, option: str) -> dict[str, Tensor]:
-    """The tensors of torchvision's `weights`, from `file`, else from torch's cache, else downloaded into it.
+def weights_file(url: str, file: Path | None, option: str) -> Path:
+    """`file` where one is given, else the published file, from torch's cache or downloaded into it, hash checked.
 
-    What comes from the cache or the network is checked against the hash in its name; all is read as weights only.
     Raises PosecliError naming the address, the file and where to put it; `option` is the option that takes a file.
     """
     if file is None:
-        file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
-        if not file.is_file():
-            _download(weights.url, file, option)
-        _check_hash(file, weights.url)
+        try:
+            return download(url)
+        except PosecliError as error:
+            raise PosecliError(f"{error}; or give a file with {option}") from error
+    if not file.is_file():
+        raise PosecliError(f"no weights file {file} (given with {option})")
+    return file
+
+
+def _read_state(file: Path) -> dict[str, Tensor]:
     try:
         state: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise PosecliError(f"no weights file {file} (given with {option})") from error
-    except Exception as error:  # torch.load raises anything from KeyError to UnpicklingError for a foreign file
-        raise PosecliError(f"{file} cannot be read as a file of weights: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # whatever a wrong file may raise, the user hears one thing
+        raise PosecliError(f"{file} does not hold plain weights ({type(error).__name__})") from error
     return state
 
 
-def _download(url: str, path: Path, option: str) -> None:
-    console.note(f"downloading {url} to {path}")
+def _load(network: nn.Module, file: Path, name: str) -> None:
     try:
-        with urlopen(url, timeout=PATIENCE) as response, atomic_path(path) as temporary:
-            size = int(response.headers.get("Content-Length") or 0) or None
-            with temporary.open("wb") as stream, console.progress(size, path.name, "B") as bar:
-                while chunk := response.read(1 << 20):
-                    stream.write(chunk)
-                    bar.update(len(chunk))
-    except PosecliError:
-        raise
-    except OSError as error:  # URLError, HTTPError and time-outs are OSErrors
-        reason = getattr(error, "reason", None) or error
-        raise PosecliError(
-            f"cannot download {url} ({reason}); fetch that file on a machine with a network and put it at {path}, "
-            f"or give it with {option} FILE"
-        ) from error
-
-
-def _check_hash(path: Path, url: str) -> None:
-    """torchvision's file names end in the first digits of their SHA-256."""
-    match = re.search(r"-([0-9a-f]{8,})\.", url)
-    assert match is not None
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    if not digest.startswith(match.group(1)):
-        raise PosecliError(
-            f"{path} is not the published file: its SHA-256 begins with {digest[:8]} instead of {match.group(1)}; "
-            "delete it and fetch it again"
-        )
-
-
-def _load(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
-    try:
-        network.load_state_dict(state)
+        network.load_state_dict(_read_state(file))
     except (RuntimeError, TypeError, AttributeError) as error:
-        raise PosecliError(f"the weights do not fit {name}: {' '.join(str(error).split())[:300]}") from error
+        raise PosecliError(f"the weights in {file} do not fit {name}: {' '.join(str(error).split())[:300]}") from error
 
 
 # --- detectors --------------------------------------------------------------------------------------------------------
@@ -218,10 +183,9 @@ def open_detector(name: str, device: torch.device, threshold: float, weights: Pa
     short = name.removeprefix("torchvision/")
     if f"torchvision/{short}" not in detector_names():
         raise PosecliError(f"no detector named {name!r}; {suggest(f'torchvision/{short}', detector_names())}")
-    published = models.get_model_weights(short).DEFAULT
-    state = published_state(published, weights, "--detector-weights")
+    file = weights_file(models.get_model_weights(short).DEFAULT.url, weights, "--detector-weights")
     network = models.get_model(short, weights=None, weights_backbone=None, num_classes=91)
-    _load(network, state, f"the detector {short}")
+    _load(network, file, f"the detector {short}")
     return Detector(network, device, threshold)
 
 
@@ -272,11 +236,17 @@ class KeypointRCNN(Algorithm):
         )
 
 
-def open_keypoint_rcnn(threshold: float = 0.5, weights: Path | None = None) -> KeypointRCNN:
-    """Keypoint R-CNN with its published weights, or those in the file `weights`; people below `threshold` left out."""
-    from torchvision.models.detection import KeypointRCNN_ResNet50_FPN_Weights, keypointrcnn_resnet50_fpn
+def keypoint_rcnn_file(weights: Path | None = None) -> Path:
+    """The weights of Keypoint R-CNN: `weights`, or the published file."""
+    from torchvision.models.detection import KeypointRCNN_ResNet50_FPN_Weights
 
-    state = published_state(KeypointRCNN_ResNet50_FPN_Weights.COCO_V1, weights, "--model-weights")
+    return weights_file(KeypointRCNN_ResNet50_FPN_Weights.COCO_V1.url, weights, "--model-weights")
+
+
+def open_keypoint_rcnn(file: Path, threshold: float = 0.5) -> KeypointRCNN:
+    """Keypoint R-CNN with the weights in `file`; people scoring below `threshold` are left out."""
+    from torchvision.models.detection import keypointrcnn_resnet50_fpn
+
     network = keypointrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=2, num_keypoints=17)
-    _load(network, state, KEYPOINT_RCNN)
+    _load(network, file, KEYPOINT_RCNN)
     return KeypointRCNN(network, threshold).eval()
