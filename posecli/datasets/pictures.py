@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from posecli.console import PosecliError
 from posecli.types import IntArray
@@ -17,7 +18,7 @@ _SIDEWAYS = {5, 6, 7, 8}  # EXIF orientations that swap width and height
 class PicturePaths(Sequence[Path]):
     """Paths in one folder, packed: loader workers share the names without a Python object for each."""
 
-    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+    def __init__(self, folder: Path, names: Sequence[str] | NDArray[np.str_]) -> None:
         self.folder = folder
         self.names = np.array(names, dtype=np.str_)
 
