@@ -101,7 +101,7 @@ def box_nms(boxes: FloatArray, scores: FloatArray, threshold: float) -> IntArray
     """The rows of boxes (N, 4) to keep, best first: each overlaps every better one kept by at most `threshold` IoU."""
 
     def similar(row: int, rest: IntArray) -> FloatArray:
-        return box_iou(boxes[row : row + 1], boxes[rest])[0]
+        return np.asarray(box_iou(boxes[row : row + 1], boxes[rest])[0])
 
     return _greedy(scores, similar, threshold)
 
