@@ -1,0 +1,112 @@
+"""Overlays on disk: a picture for each picture, a video for each video, under the same names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from posecli.console import PosecliError, RunFailed
+from posecli.files import atomic_path, write_bytes
+from posecli.sources import USUAL_RATE, Frame, Source
+from posecli.types import ImageArray
+
+KEPT_SUFFIXES = (".jpg", ".jpeg", ".png")
+QUALITY = 92
+
+
+def overlay_paths(sources: Sequence[Source], folder: Path) -> dict[Source, Path]:
+    """Where each source's overlay goes: its own file name, numbered where two are the same.
+
+    Raises PosecliError when an overlay would take the place of a source.
+    """
+    originals = {source.place.resolve() for source in sources if isinstance(source.place, Path)}
+    paths: dict[Source, Path] = {}
+    taken: set[str] = set()
+    for source in sources:
+        path = folder / _free_name(source, taken)
+        if path.resolve() in originals:
+            raise PosecliError(
+                f"the overlay {path} would take the place of its source: choose another folder with --out"
+            )
+        taken.add(path.name.lower())  # some file systems take A.jpg for a.jpg
+        paths[source] = path
+    return paths
+
+
+def _free_name(source: Source, taken: set[str]) -> str:
+    name = Path(source.name)
+    suffix = ".mp4" if source.kind != "picture" else name.suffix if name.suffix.lower() in KEPT_SUFFIXES else ".jpg"
+    number = 1
+    while (candidate := f"{name.stem}{f'-{number}' if number > 1 else ''}{suffix}").lower() in taken:
+        number += 1
+    return candidate
+
+
+class Overlays:
+    """Writes drawn frames as they come, source by source. Used as a context: on leaving it, the last video is ended."""
+
+    def __init__(self, paths: Mapping[Source, Path]) -> None:
+        self.paths = paths
+        self._video: _Video | None = None
+
+    def __enter__(self) -> Overlays:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._video is not None:
+            self._video.close(keep=kind is None)
+            self._video = None
+
+    def write(self, frame: Frame, drawn: ImageArray) -> None:
+        """Write a picture, or the next frame of a video. Raises RunFailed when the disk is full."""
+        if self._video is not None and self._video.source != frame.source:
+            self._video.close(keep=True)
+            self._video = None
+        if frame.source.kind == "picture":
+            write_bytes(self.paths[frame.source], encode(drawn, self.paths[frame.source].suffix))
+            return
+        if self._video is None:
+            self._video = _Video(frame, self.paths[frame.source], drawn.shape[1::-1])
+        self._video.write(drawn)
+
+
+def encode(image: ImageArray, suffix: str) -> bytes:
+    """An RGB picture as the bytes of a file with that suffix."""
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    _, encoded = cv2.imencode(suffix.lower(), bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    return bytes(encoded.tobytes())
+
+
+class _Video:
+    """One MPEG-4 video, written beside its final place. Odd widths and heights lose their last line, as MPEG asks."""
+
+    def __init__(self, frame: Frame, path: Path, size: tuple[int, ...]) -> None:
+        self.source = frame.source
+        self.path = path
+        self.size = (size[0] - size[0] % 2, size[1] - size[1] % 2)
+        self._stack = ExitStack()
+        self._temporary = self._stack.enter_context(atomic_path(path))
+        code = cv2.VideoWriter.fourcc(*"mp4v")
+        self._writer = cv2.VideoWriter(str(self._temporary), code, frame.rate or USUAL_RATE, self.size)
+        if not self._writer.isOpened():
+            self.close(keep=False)
+            raise RunFailed(f"cannot write the video {path}: this OpenCV has no MPEG-4 encoder; use --no-draw")
+
+    def write(self, image: ImageArray) -> None:
+        if image.shape[1::-1] != self.size:
+            inside = image[: self.size[1], : self.size[0]]
+            image = inside if inside.shape[1::-1] == self.size else np.asarray(cv2.resize(image, self.size), np.uint8)
+        self._writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+
+    def close(self, keep: bool) -> None:
+        """End the video; without `keep` it vanishes."""
+        self._writer.release()
+        if keep:
+            self._stack.close()
+            return
+        self._stack.pop_all()
+        self._temporary.unlink(missing_ok=True)
