@@ -4,18 +4,92 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
-from posecli import console
+from posecli import console, distributed
 from posecli.algorithm import Algorithm
-from posecli.config import parse_metric
+from posecli.checkpoint import current_versions, open_model, resolve_model, sha256
+from posecli.config import Experiment, Layers, dump, parse_metric, parse_setting, validate
 from posecli.console import PosecliError
 from posecli.data import Loader, unit_loader
+from posecli.interop.detections import detected_dataset
 from posecli.metrics.metric import Metric, Score
-from posecli.results import decode_people, encode_people
+from posecli.results import ResultsHeader, decode_people, encode_people, iterate_results, read_header
 from posecli.skeleton import Skeleton
 from posecli.types import Dataset, People, Prediction
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Predictions beside the truth, with their scores."""
+
+    truth: Dataset
+    predictions: list[Prediction]
+    scores: list[Score]
+    header: ResultsHeader
+
+
+def evaluate_model(
+    model: str | Path,
+    *,
+    data: Path | None = None,
+    boxes: Path | None = None,
+    box_threshold: float = 0.0,
+    metrics: Sequence[str] = (),
+    settings: Sequence[str] = (),
+    device: str = "auto",
+    batch_size: int | None = None,
+    workers: int | None = None,
+    strict: bool = False,
+    command: str = "",
+) -> Evaluation:
+    """Predict with a run or checkpoint and score it; on its own validation data unless `data` says otherwise.
+
+    `boxes` is a detections file to look into instead of the true boxes. `settings` are KEY=VALUE over the
+    checkpoint's config. Raises PosecliError when something is missing or does not fit.
+    """
+    from posecli.training import choose_device
+
+    place = choose_device(device)
+    distributed.join(place)
+    algorithm, experiment = _open(model, settings, place)
+    truth = experiment.data.val.build() if data is None else scored_data(data)
+    _check_skeletons(algorithm.skeleton, truth)
+    chosen = build_metrics(metrics, truth.skeleton) if metrics else _possible(experiment.eval.metrics, truth.skeleton)
+    asked = truth if boxes is None else detected_dataset(truth, boxes, box_threshold)
+    predictions = predict_dataset(
+        algorithm,
+        asked,
+        batch_size=batch_size or experiment.eval.batch_size,
+        workers=experiment.data.workers if workers is None else workers,
+        device=place,
+        precision=experiment.train.precision,
+        strict=strict,
+    )
+    checkpoint = sha256(resolve_model(model))
+    header = ResultsHeader(algorithm.skeleton, experiment.model.name, checkpoint, command, current_versions())
+    return Evaluation(truth, predictions, score(truth, predictions, chosen), header)
+
+
+def evaluate_results(results: Path, data: Path, metrics: Sequence[str] = ()) -> Evaluation:
+    """Score a results file against labelled data, without any model. Raises PosecliError when they do not fit."""
+    header = read_header(results)
+    predictions = list(iterate_results(results))
+    truth = scored_data(data)
+    _check_skeletons(header.skeleton, truth)
+    chosen = build_metrics(metrics or usual_metrics(truth.skeleton), truth.skeleton)
+    return Evaluation(truth, predictions, score(truth, predictions, chosen), header)
+
+
+def scored_data(path: Path) -> Dataset:
+    """What to score against at `path`: the validation part of a dataset folder, or all of an annotation file."""
+    from posecli.datasets.detect import detect_dataset
+
+    _, val, _ = detect_dataset(path)
+    return val.build()
 
 
 def predict_dataset(
@@ -35,8 +109,6 @@ def predict_dataset(
     scores are detections: they answer no true person, so their predictions carry no `row`. Pictures that cannot be
     read are skipped and reported; with `strict` they raise UnreadableImage.
     """
-    from posecli import distributed
-
     loader = unit_loader(
         algorithm.units(samples),
         algorithm.transform(train=False),
@@ -89,6 +161,54 @@ def score(truth: Dataset, predictions: Sequence[Prediction], metrics: Sequence[M
     return [one for metric in metrics for one in metric.compute(truth, people)]
 
 
+def _open(model: str | Path, settings: Sequence[str], device: torch.device) -> tuple[Algorithm, Experiment]:
+    """The trained algorithm and its experiment, with settings applied to both."""
+    algorithm, experiment, _ = open_model(model, device)
+    if not settings:
+        return algorithm, experiment
+    layers = Layers()
+    layers.add(dump(experiment), str(model))
+    for setting in settings:
+        layers.add(parse_setting(setting), f"--set {setting}")
+    changed = validate(Experiment, layers)
+    if changed.model == experiment.model:
+        return algorithm, changed
+    rebuilt = changed.model.build(algorithm.skeleton)
+    try:
+        rebuilt.load_state_dict(algorithm.state_dict())
+    except RuntimeError as error:
+        raise PosecliError(f"the weights of {model} do not fit the model that --set makes of it: {error}") from error
+    return rebuilt.to(device).eval(), changed
+
+
+def _check_skeletons(predicted: Skeleton, truth: Dataset) -> None:
+    """Raise PosecliError for another number of keypoints; warn about other names."""
+    wanted = truth.skeleton
+    if len(predicted) != len(wanted):
+        raise PosecliError(
+            f"{len(predicted)} keypoints a person are predicted (skeleton {predicted.name!r}), the data "
+            f"{truth.name!r} has {len(wanted)} (skeleton {wanted.name!r}): score against data of the same skeleton"
+        )
+    if predicted.names != wanted.names:
+        other = next((a, b) for a, b in zip(predicted.names, wanted.names, strict=True) if a != b)
+        console.warn(f"keypoints are named otherwise in the data: {other[0]!r} is predicted where it has {other[1]!r}")
+
+
+def _possible(texts: Sequence[str], skeleton: Skeleton) -> list[Metric]:
+    """The metrics of a config that this skeleton allows; the others are reported. Raises when none is left."""
+    metrics, faults = [], []
+    for text in texts:
+        try:
+            metrics += build_metrics([text], skeleton)
+        except PosecliError as error:
+            faults.append(error)
+    if not metrics and faults:
+        raise faults[0]
+    for fault in faults:
+        console.warn(f"left out: {fault}")
+    return metrics
+
+
 @torch.inference_mode()
 def _predict_units(
     algorithm: Algorithm, loader: Loader, device: torch.device, precision: str, label: str
@@ -118,8 +238,6 @@ def _evaluating(algorithm: Algorithm) -> Iterator[None]:
 
 def _gather(own: list[Prediction], skeleton: Skeleton) -> list[Prediction]:
     """The predictions of all ranks, in their order; plain JSON travels, never pickles."""
-    from posecli import distributed
-
     if distributed.world() == 1:
         return own
     items = distributed.gather_json([[prediction.id, encode_people(prediction.people)] for prediction in own])
@@ -135,8 +253,6 @@ def _without_row(prediction: Prediction) -> Prediction:
 
 
 def _report_skipped(loader: Loader) -> None:
-    from posecli import distributed
-
     skipped = list(dict.fromkeys(distributed.gather_json(loader.skipped)))
     if skipped and distributed.rank() == 0:
         console.warn(f"{len(skipped)} pictures could not be read and were skipped: {'; '.join(map(str, skipped))}")

@@ -1,0 +1,200 @@
+"""`posecli eval`: score a model, or a file of predictions."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from posecli import console
+from posecli.console import PosecliError
+
+if TYPE_CHECKING:
+    from posecli.evaluation import Evaluation
+    from posecli.metrics.metric import Score
+
+DEFAULT_MODEL = "runs/latest"
+
+
+def add(app: typer.Typer) -> None:
+    """Register `eval`."""
+    app.command(name="eval")(evaluate)
+
+
+def evaluate(
+    results: Annotated[
+        Path | None, typer.Argument(metavar="RESULTS", help="A results.jsonl to score; needs --data, no model.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="RUN|CHECKPOINT", help="What to score; default runs/latest.")
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option("--metric", help="NAME@VALUE:OPTION, as pck@0.05:torso; several times. `posecli list metrics`"),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Labelled data; default: what the model was validated on.")
+    ] = None,
+    boxes: Annotated[
+        Path | None, typer.Option("--boxes", help="COCO detections JSON to look into instead of the true boxes.")
+    ] = None,
+    box_threshold: Annotated[float, typer.Option(help="Detections with a lower score are left out.")] = 0.0,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for results.jsonl and scores.json.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Inputs predicted at once.")] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Loader processes of each rank.")] = None,
+    nproc: Annotated[int, typer.Option(min=1, help="Processes that share the work.")] = 1,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the checkpoint's config.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at a picture that cannot be read.")] = False,
+    details: Annotated[bool, typer.Option("--details", help="Also the scores of every keypoint.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """Score a model on labelled data, or a results file without any model."""
+    for text in metric or ():
+        _check_metric(text)
+    if results is not None:
+        if model is not None:
+            raise PosecliError("give either a results file or --model, not both")
+        evaluation = _score_file(results, data, metric or ())
+    else:
+        if nproc > 1:
+            from posecli.distributed import launch
+
+            raise typer.Exit(launch(nproc, _without_nproc(sys.argv[1:])))
+        from posecli import distributed
+        from posecli.evaluation import evaluate_model
+
+        try:
+            evaluation = evaluate_model(
+                model or DEFAULT_MODEL,
+                data=data,
+                boxes=boxes,
+                box_threshold=box_threshold,
+                metrics=metric or (),
+                settings=settings or (),
+                device=device,
+                batch_size=batch_size,
+                workers=workers,
+                strict=strict,
+                command=_command(),
+            )
+        finally:
+            first = distributed.first_process()
+            distributed.leave()
+        if not first:
+            return
+    summary = summarise(evaluation)
+    if out is not None:
+        _write(out, evaluation, summary)
+    if json:
+        console.show_json(summary)
+    else:
+        _show(evaluation, details)
+
+
+def _check_metric(text: str) -> None:
+    """Refuse an unknown metric before anything is loaded."""
+    from posecli.config import parse_metric
+
+    parse_metric(text)
+
+
+def _score_file(results: Path, data: Path | None, metrics: list[str] | tuple[()]) -> Evaluation:
+    if results.suffix == ".safetensors" or results.is_dir():
+        raise PosecliError(f"{results} is a model, not a results file: name it with --model {results}")
+    if data is None:
+        raise PosecliError(f"say what {results} is scored against: --data FOLDER or --data annotations.json")
+    from posecli.evaluation import evaluate_results
+
+    return evaluate_results(results, data, metrics)
+
+
+def _command() -> str:
+    return shlex.join(["posecli", *sys.argv[1:]])
+
+
+def _without_nproc(arguments: list[str]) -> list[str]:
+    """The same command line for one process."""
+    kept: list[str] = []
+    skip = False
+    for argument in arguments:
+        if skip or argument.startswith("--nproc="):
+            skip = False
+        elif argument == "--nproc":
+            skip = True
+        else:
+            kept.append(argument)
+    return kept
+
+
+def summarise(evaluation: Evaluation) -> dict[str, Any]:
+    """All of an evaluation but the predictions, as plain values for JSON."""
+    truth, header = evaluation.truth, evaluation.header
+    return {
+        "data": truth.name,
+        "samples": len(truth),
+        "people": len(truth.people),
+        "predicted": sum(len(prediction.people) for prediction in evaluation.predictions),
+        "model": header.model,
+        "checkpoint": header.checkpoint,
+        "skeleton": truth.skeleton.name,
+        "scores": [_score_fields(score) for score in evaluation.scores],
+    }
+
+
+def _score_fields(score: Score) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "name": score.name,
+        "value": _known(score.value),
+        "higher_is_better": score.higher_is_better,
+        "unit": score.unit,
+        "note": score.note,
+    }
+    return fields if score.details is None else fields | {"details": _details(score.details)}
+
+
+def _details(details: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: _known(value) for name, value in details.items()}
+
+
+def _known(value: float) -> float | None:
+    """The value, or None for NaN, which JSON does not have."""
+    return None if math.isnan(value) else value
+
+
+def _write(folder: Path, evaluation: Evaluation, summary: dict[str, Any]) -> None:
+    import json
+
+    from posecli.files import write_text
+    from posecli.results import write_results
+
+    write_results(folder / "results.jsonl", evaluation.predictions, evaluation.header)
+    write_text(folder / "scores.json", json.dumps(summary, indent=2) + "\n")
+    console.note(f"results.jsonl and scores.json are in {folder}")
+
+
+def _show(evaluation: Evaluation, details: bool) -> None:
+    truth = evaluation.truth
+    console.table(
+        ("metric", "value", "note"),
+        [(score.name, f"{_format(score.value)} {score.unit}".strip(), score.note) for score in evaluation.scores],
+        title=f"{truth.name}: {len(truth)} samples, {len(truth.people)} people",
+    )
+    detailed = [score for score in evaluation.scores if score.details is not None]
+    if details and detailed:
+        rows = [
+            (name, *(_format(score.details[name]) for score in detailed if score.details))
+            for name in truth.skeleton.names
+        ]
+        console.table(("keypoint", *(score.name for score in detailed)), rows)
+
+
+def _format(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4f}"
