@@ -83,7 +83,7 @@ def soft_oks_nms(
     with keypoint similarity for box overlap.
     """
     known = instance_areas(people) if areas is None else areas
-    scores = instance_scores(people)
+    scores = instance_scores(people).copy()  # rescored in place below
     left = np.ones(len(people), bool)
     kept: list[int] = []
     for _ in range(min(limit, len(people))):
