@@ -11,7 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from posecli.datasets.coco import CocoFile, Record, build, find_annotations, read_json, sort_annotations
+from posecli.datasets.coco import (
+    CocoFile,
+    Record,
+    build,
+    collection_paused,
+    find_annotations,
+    read_json,
+    sort_annotations,
+)
 from posecli.datasets.coco_skeleton import choose_categories
 from posecli.geometry import keypoint_boxes
 from posecli.skeleton import house_skeleton
@@ -41,6 +49,7 @@ PARTS = {
 }
 
 
+@collection_paused()
 def wholebody_dataset(path: Path, images: Path | None = None, part: str = "wholebody") -> Dataset:
     """People with 133 keypoints, or one part of them; a part that is not valid is not labelled.
 
