@@ -242,7 +242,10 @@ def find_config(name: str) -> Path:
 
 
 def _named_config(name: str) -> Path | None:
-    candidates = (folder / f"{name.removesuffix('.yaml')}.yaml" for folder in catalog().config_folders)
+    """The file of a config name; a family's name alone stands for its default."""
+    name = name.removesuffix(".yaml")
+    folders = catalog().config_folders
+    candidates = [folder / file for folder in folders for file in (f"{name}.yaml", f"{name}/default.yaml")]
     return next((path for path in candidates if path.is_file()), None)
 
 
@@ -463,17 +466,18 @@ def dump(config: Config) -> Fields:
     """Plain fields that `validate` reads back to an equal config."""
     fields: Fields = {"use": config.name} if isinstance(config, Component) else {}
     for name in type(config).model_fields:
-        fields[name] = _plain(getattr(config, name))
+        fields[name] = plain(getattr(config, name))
     return fields
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A config's value as YAML and JSON know it: mappings, lists, strings, numbers."""
     if isinstance(value, Config):
         return dump(value)
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
 
 
@@ -481,6 +485,32 @@ def to_yaml(config: Config) -> str:
     """The config as YAML, complete: every value stated."""
     text: str = yaml.safe_dump(dump(config), sort_keys=False, allow_unicode=True, width=100)
     return text
+
+
+def inline_yaml(value: Any) -> str:
+    """A plain value as YAML on one line."""
+    text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**9)
+    return text.removesuffix("...\n").strip()
+
+
+def copied_yaml(path: Path) -> str:
+    """The text of a config file, comments and all, with `extends` made to hold wherever it is put."""
+    text = path.read_text(encoding="utf-8")
+    parents = [_anywhere(parent) for parent in _parents(path, read_yaml(path).get("extends", []))]
+    if not parents:
+        return text
+    extends = f"extends: {inline_yaml(parents[0] if len(parents) == 1 else parents)}\n"
+    # the key with its value: the rest of the line, and the indented or listed lines that follow
+    return re.sub(r"^extends:.*\n?(?:[ \t-].*\n?)*", lambda _: extends, text, count=1, flags=re.MULTILINE)
+
+
+def _anywhere(path: Path) -> str:
+    """How a config is named from any folder: by its config name where it has one, else by its full path."""
+    path = path.resolve()
+    for folder in catalog().config_folders:
+        if path.is_relative_to(folder.resolve()):
+            return path.relative_to(folder.resolve()).with_suffix("").as_posix()
+    return str(path)
 
 
 def parse_metric(text: str) -> MetricConfig:
