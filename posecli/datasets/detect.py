@@ -1,0 +1,99 @@
+"""What a path given with `--data` is, and which of its pictures train and which are scored."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable
+from pathlib import Path
+
+from posecli.console import PosecliError
+from posecli.datasets.config import (
+    CocoConfig,
+    CocoWholeBodyConfig,
+    DeepLabCutConfig,
+    LspConfig,
+    SplitConfig,
+    StoredDatasetConfig,
+)
+
+Found = tuple[StoredDatasetConfig, StoredDatasetConfig, str]
+VAL = 0.2  # share of the pictures held out where the data brings no split of its own
+
+
+def detect_dataset(path: Path, seed: int = 0) -> Found:
+    """The configs of the train and val side of the data at `path`, absolute paths in them, and the reason.
+
+    Knows a folder with train.json and val.json (as `posecli convert` writes), COCO's own layout, one annotation file
+    (alone or in a folder), a DeepLabCut project, an LSP or LSPET folder. Without a split of its own the data is split
+    by `seed`, 80 to 20. Raises PosecliError saying what was looked for.
+    """
+    path = path.expanduser().absolute()
+    if path.is_file() and path.suffix.lower() == ".json":
+        return _split(coco_or_wholebody(path), seed, f"{path.name} is one annotation file")
+    if path.is_file() and path.name in ("config.yaml", "joints.mat"):
+        path = path.parent
+    if not path.is_dir():
+        raise PosecliError(f"--data {path}: no such {'file or folder' if not path.exists() else 'dataset'}")
+    attempts: tuple[Callable[[Path, int], Found | None], ...] = (_pair, _deeplabcut, _lsp, _alone)
+    for attempt in attempts:
+        found = attempt(path, seed)
+        if found is not None:
+            return found
+    raise PosecliError(
+        f"--data {path}: no train.json and val.json, no single annotation file, no DeepLabCut config.yaml with "
+        "labeled-data, no joints.mat in it; see posecli convert --help"
+    )
+
+
+def coco_or_wholebody(file: Path) -> StoredDatasetConfig:
+    """The config for an annotation file: COCO-WholeBody where its annotations hold hands in fields of their own."""
+    if file.stat().st_size:
+        with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            if content.find(b'"lefthand_kpts"') >= 0:
+                return CocoWholeBodyConfig(path=file)
+    return CocoConfig(path=file)
+
+
+def _split(config: StoredDatasetConfig, seed: int, reason: str) -> Found:
+    sides = [
+        config.model_copy(update={"split": SplitConfig(side=side, val=VAL, seed=seed)}) for side in ("train", "val")
+    ]
+    shares = f"{1 - VAL:.0%} of its pictures to train and {VAL:.0%} to score, drawn by seed {seed}"
+    return sides[0], sides[1], f"{reason}: {shares}"
+
+
+def _pair(path: Path, seed: int) -> Found | None:
+    """A train and a val file side by side."""
+    for folder in (path, path / "annotations"):
+        train, val = _named(folder, "train"), _named(folder, "val") or _named(folder, "test")
+        if train is not None and val is not None:
+            return coco_or_wholebody(train), coco_or_wholebody(val), f"train on {train.name}, score on {val.name}"
+    return None
+
+
+def _named(folder: Path, side: str) -> Path | None:
+    """`side.json`, else the only JSON file, or the only person_keypoints file, with `side` in its name."""
+    if (folder / f"{side}.json").is_file():
+        return folder / f"{side}.json"
+    files = sorted(folder.glob(f"*{side}*.json"))
+    persons = [file for file in files if file.name.startswith("person_keypoints")]
+    return next((found[0] for found in (files, persons) if len(found) == 1), None)
+
+
+def _deeplabcut(path: Path, seed: int) -> Found | None:
+    if not ((path / "config.yaml").is_file() and (path / "labeled-data").is_dir()):
+        return None
+    return _split(DeepLabCutConfig(path=path), seed, "a DeepLabCut project")
+
+
+def _lsp(path: Path, seed: int) -> Found | None:
+    if not (path / "joints.mat").is_file():
+        return None
+    return _split(LspConfig(path=path), seed, "Leeds Sports Pose (joints.mat)")
+
+
+def _alone(path: Path, seed: int) -> Found | None:
+    files = sorted(path.glob("*.json")) or sorted(path.glob("annotations/*.json"))
+    if len(files) != 1:
+        return None
+    return _split(coco_or_wholebody(files[0]), seed, f"{files[0].name} is the only annotation file")
