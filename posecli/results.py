@@ -265,7 +265,7 @@ def coco_rows(prediction: Prediction) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = [
         {"image_id": prediction.id, "category_id": int(category), "keypoints": flat, "score": score}
         for category, flat, score in zip(
-            categories, _plain(points.reshape(len(people), -1)), _plain(scores), strict=True
+            categories, _plain(points.reshape(len(people), 3 * points.shape[1])), _plain(scores), strict=True
         )
     ]
     if people.boxes is not None:

@@ -394,6 +394,14 @@ def test_nothing_labelled_is_nan_and_said(text: str, predicted: bool) -> None:
     assert "nobody" in note or "0 people" in note
 
 
+@pytest.mark.parametrize("text", TEXTS)
+def test_data_without_people(text: str) -> None:
+    truth = make_dataset()
+    bare = dataclasses.replace(truth, people=truth.people[:0], offsets=np.zeros(len(truth) + 1, np.int64))
+    assert all(np.isnan(score.value) for score in compute(text, bare, {}))
+    assert all(np.isnan(score.value) for score in compute(text, bare, answer(truth, rows=False)))
+
+
 def test_crowd_and_unlabelled_people_count_for_nothing() -> None:
     truth = make_dataset()
     predictions = answer(truth, noise=5)
@@ -546,6 +554,7 @@ def test_epe_of_3d_keypoints_is_in_millimetres() -> None:
     moved = keypoints + np.array([0.0, 3.0, 4.0])
     predictions: Predictions = {1: People(moved[:1], np.ones((1, 5))), 2: People(moved[1:], np.ones((1, 5)))}
     score = compute("epe", truth, predictions)[0]
-    assert (score.value, score.unit) == (pytest.approx(5.0), "mm")
+    assert score.value == pytest.approx(5.0)
+    assert score.unit == "mm"
     with pytest.raises(PosecliError, match="3D keypoints"):
         compute("pck", truth, predictions)

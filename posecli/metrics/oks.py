@@ -178,7 +178,11 @@ def _xywh(boxes: FloatArray) -> FloatArray:
 
 def _flat(keypoints: FloatArray, scores: FloatArray) -> Array:
     """x1 y1 s1 x2 y2 s2 ... for each person, (N, 3 K) float64."""
-    return np.concatenate([keypoints, scores[..., None]], axis=2).reshape(len(scores), -1).astype(np.float64)
+    return (
+        np.concatenate([keypoints, scores[..., None]], axis=2)
+        .reshape(len(scores), 3 * scores.shape[1])
+        .astype(np.float64)
+    )
 
 
 def _id_order(sample_id: SampleId) -> tuple[bool, int, str]:

@@ -1,0 +1,270 @@
+"""Results files: what is written reads back exactly, damage is named by its line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from posecli.console import PosecliError
+from posecli.results import (
+    ResultsHeader,
+    Write,
+    coco_writer,
+    csv_writer,
+    decode_people,
+    encode_people,
+    iterate_results,
+    read_results,
+    results_writer,
+    to_coco_json,
+    write_csv,
+    write_results,
+)
+from posecli.skeleton import Skeleton
+from posecli.types import People, Prediction
+
+SKELETON = Skeleton("three", ("nose", "left", "right"), links=((0, 1),), flip_pairs=((1, 2),), sigmas=(0.1, 0.2, 0.3))
+HEADER = ResultsHeader(SKELETON, "topdown.heatmap", "ab" * 32, "posecli infer a.jpg", {"posecli": "0.1.0"})
+
+
+def make_people(count: int, seed: int = 0, dimensions: int = 2) -> People:
+    random = np.random.default_rng(seed)
+    return People(
+        random.normal(300, 200, (count, 3, dimensions)).astype(np.float32),
+        random.uniform(0, 1, (count, 3)).astype(np.float32),
+        random.uniform(0, 640, (count, 4)).astype(np.float32),
+        random.uniform(0, 1, count).astype(np.float32),
+        {"row": np.arange(count), "track_id": np.arange(count) + 7},
+    )
+
+
+def assert_same(first: People, second: People) -> None:
+    np.testing.assert_array_equal(first.keypoints, second.keypoints)
+    np.testing.assert_array_equal(first.scores, second.scores)
+    for name in ("boxes", "instance_scores"):
+        one, other = getattr(first, name), getattr(second, name)
+        assert (one is None) == (other is None), name
+        if one is not None:
+            np.testing.assert_array_equal(one, other)
+    assert set(first.extra) == set(second.extra)
+    for name, values in first.extra.items():
+        np.testing.assert_array_equal(values, second.extra[name])
+        assert values.dtype.kind == second.extra[name].dtype.kind, name
+
+
+def hard_values() -> People:
+    """float32 numbers that a careless decimal would change, and unknown ones."""
+    values = np.array(
+        [[[0.1, 1 / 3], [1e-30, 1e30], [np.nan, np.nan]], [[-0.0, 16777217.0], [np.pi * 1e4, -1e-7], [5, 1e5 + 0.1]]],
+        dtype=np.float32,
+    )
+    return People(values, np.array([[0.1, 1e-12, np.nan], [1 - 2**-24, 0.7, 0]], dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    ("people", "note"),
+    [
+        (make_people(3), "everything there"),
+        (make_people(2, dimensions=3), "3D keypoints"),
+        (People.empty(3), "nobody"),
+        (People(make_people(2).keypoints, make_people(2).scores), "keypoints alone"),
+        (hard_values(), "numbers that are hard to write"),
+        (
+            make_people(2).with_extra(
+                keypoints_3d=np.full((2, 3, 3), 0.25, np.float32),
+                crowd=np.array([True, False]),
+                hand=np.array(["a", "b"]),
+            ),
+            "other per-row arrays",
+        ),
+        (make_people(2).with_extra(depth=np.array([1.0, 2.0], np.float32)), "whole numbers that are floats"),
+    ],
+)
+def test_round_trip(tmp_path: Path, people: People, note: str) -> None:
+    path = tmp_path / "results.jsonl"
+    write_results(path, [Prediction(5, people), Prediction("a b", make_people(1))], HEADER)
+    header, found = read_results(path)
+    assert header == HEADER
+    assert list(found) == [5, "a b"]
+    assert_same(found[5], people)
+    assert_same(found["a b"], make_people(1))
+
+
+def test_every_float32_reads_back_exactly() -> None:
+    bits = np.random.default_rng(0).integers(0, 2**32, 60_000, dtype=np.uint32).view(np.float32)
+    usual = np.random.default_rng(1).uniform(0, 2000, 60_000).astype(np.float32)
+    values = np.concatenate([bits[np.isfinite(bits)], usual])
+    values = values[: len(values) // 9 * 9].reshape(-1, 3, 3)
+    people = People(values[..., :2], values[..., 2])
+    text = json.dumps(encode_people(people), allow_nan=False)
+    assert_same(decode_people(json.loads(text), 3), people)
+
+
+def test_numbers_are_written_short() -> None:
+    people = People(np.array([[[103.4, 7.25]]], np.float32), np.array([[0.9]], np.float32))
+    assert json.dumps(encode_people(people)) == '[{"keypoints": [[103.4, 7.25, 0.9]]}]'
+
+
+def test_the_form_on_disk(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    people = People(
+        np.array([[[1, 2], [3, 4], [np.nan, np.nan]]], np.float32),
+        np.array([[0.5, 0.25, 0]], np.float32),
+        np.array([[0, 0, 10, 20]], np.float32),
+        np.array([0.75], np.float32),
+        {"track_id": np.array([3])},
+    )
+    with results_writer(path, HEADER) as write:
+        write(Prediction(1, people), image="a.jpg", size=(640, 480))
+    first, second = map(json.loads, path.read_text().splitlines())
+    assert first["schema"] == "posecli.results/1"
+    assert first["skeleton"] == SKELETON.to_dict()
+    assert second == {
+        "id": 1,
+        "image": "a.jpg",
+        "size": [640, 480],
+        "people": [
+            {
+                "keypoints": [[1, 2, 0.5], [3, 4, 0.25], [None, None, 0]],
+                "box": [0, 0, 10, 20],
+                "score": 0.75,
+                "track_id": 3,
+            }
+        ],
+    }
+
+
+def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    write_results(path, [Prediction(1, make_people(1))], HEADER)
+    before = path.read_bytes()
+
+    def broken() -> None:
+        with results_writer(path, HEADER) as write:
+            write(Prediction(2, make_people(2)))
+            assert path.read_bytes() == before
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        broken()
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def _write_frames(count: int, writers: list[Write]) -> int:
+    """Bytes in use at the peak while `count` frames are written."""
+    people = make_people(2)
+    tracemalloc.start()
+    try:
+        for frame in range(count):
+            for write in writers:
+                write(Prediction(frame, people), "clip.mp4", (640, 480))
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path: Path) -> None:
+    peaks = []
+    for count in (30, 300):
+        with (
+            results_writer(tmp_path / "a.jsonl", HEADER) as lines,
+            coco_writer(tmp_path / "a.json") as coco,
+            csv_writer(tmp_path / "a.csv", SKELETON) as table,
+        ):
+            peaks.append(_write_frames(count, [lines, coco, table]))
+    assert peaks[1] < 1.5 * peaks[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "note"),
+    [
+        ("", "line 1: not a posecli results file", "an empty file"),
+        ("[1, 2]\n", "line 1: not a posecli results file", "another JSON"),
+        ('{"images": []}\n', "line 1: not a posecli results file", "a COCO file"),
+        ("hello\n", "line 1: not valid JSON", "no JSON at all"),
+        ('{"schema": "posecli.results/9"}\n', "posecli.results/9 is not known", "a later version"),
+        ('{"schema": "posecli.results/1"}\n', "header is damaged", "no skeleton"),
+        ('HEADER{"id": 1, "people": [{"keyp', "line 2: not valid JSON.*probably cut off", "cut in a line"),
+        ('HEADER{"id": 1}\n', "line 2: not a prediction: 'people' is missing", "no people"),
+        ('HEADER{"id": [1], "people": []}\n', "line 2: not a prediction: the id", "a list for an id"),
+        ('HEADER{"id": 1, "people": [{}]}\n', "line 2: .*'keypoints' is missing", "no keypoints"),
+        ('HEADER{"id": 1, "people": [{"keypoints": [[1, 2, 3]]}]}\n', "line 2: .*3 lists", "too few keypoints"),
+        ('HEADER{"id": 1, "people": 3}\n', "line 2: not a prediction", "people is a number"),
+        ('HEADER{"id": 1, "people": []}\n{"id": 1, "people": []}\n', "line 3: sample 1 comes a second time", "twice"),
+        ("HEADER7\n", "line 2: not a prediction", "a number for a line"),
+    ],
+)
+def test_damage_is_one_line_with_its_place(tmp_path: Path, text: str, message: str, note: str) -> None:
+    path = tmp_path / "results.jsonl"
+    write_results(path, [], HEADER)
+    path.write_text(text.replace("HEADER", path.read_text()))
+    with pytest.raises(PosecliError, match=message) as caught:
+        read_results(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_and_a_binary_file(tmp_path: Path) -> None:
+    with pytest.raises(PosecliError, match="No such file"):
+        read_results(tmp_path / "nothing.jsonl")
+    (tmp_path / "picture.jsonl").write_bytes(b"\x89PNG\xff\xfe")
+    with pytest.raises(PosecliError, match="not UTF-8"):
+        list(iterate_results(tmp_path / "picture.jsonl"))
+
+
+def test_coco_results_are_read_by_pycocotools(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from pycocotools.coco import COCO
+
+    people = make_people(2)
+    people.keypoints[0, 1] = np.nan
+    path = tmp_path / "coco.json"
+    to_coco_json(path, [Prediction(4, people), Prediction(5, People.empty(3))])
+    truth = COCO()
+    truth.dataset = {"images": [{"id": 4}, {"id": 5}], "annotations": [], "categories": [{"id": 1}]}
+    truth.createIndex()
+    rows = list(truth.loadRes(str(path)).anns.values())
+    assert [row["image_id"] for row in rows] == [4, 4]
+    assert people.boxes is not None
+    assert people.instance_scores is not None
+    for row, keypoints, scores, box, score in zip(
+        rows, people.keypoints, people.scores, people.boxes, people.instance_scores, strict=True
+    ):
+        known = np.isfinite(keypoints).all(axis=1)
+        expected = np.where(known[:, None], np.concatenate([keypoints, scores[:, None]], axis=1), 0)
+        np.testing.assert_array_equal(np.float32(row["keypoints"]), expected.reshape(-1))
+        np.testing.assert_allclose(row["bbox"], [box[0], box[1], box[2] - box[0], box[3] - box[1]], rtol=1e-6)
+        assert np.float32(row["score"]) == score
+        assert row["category_id"] == 1
+    capsys.readouterr()
+
+
+def test_coco_results_of_nobody_and_of_3d(tmp_path: Path) -> None:
+    to_coco_json(tmp_path / "none.json", [])
+    assert json.loads((tmp_path / "none.json").read_text()) == []
+    with pytest.raises(PosecliError, match="2D keypoints only"):
+        to_coco_json(tmp_path / "deep.json", [Prediction(1, make_people(1, dimensions=3))])
+    assert not (tmp_path / "deep.json").exists()
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_csv_is_long(tmp_path: Path, dimensions: int) -> None:
+    people = make_people(2, dimensions=dimensions)
+    people.keypoints[1, 2] = np.nan
+    path = tmp_path / "a.csv"
+    write_csv(path, [Prediction("a, b.jpg", people)], SKELETON, dimensions)
+    with path.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    axes = list("xyz"[:dimensions])
+    assert list(rows[0]) == ["image", "person", "keypoint", *axes, "score"]
+    assert [(row["image"], row["person"], row["keypoint"]) for row in rows] == [
+        ("a, b.jpg", str(person), name) for person in range(2) for name in SKELETON.names
+    ]
+    read = np.array([[float(row[axis] or "nan") for axis in axes] for row in rows], np.float32)
+    np.testing.assert_array_equal(read.reshape(2, 3, dimensions), people.keypoints)
+    np.testing.assert_array_equal(np.float32([row["score"] for row in rows]).reshape(2, 3), people.scores)
