@@ -18,11 +18,14 @@ class Heatmap(Codec[Tensor]):
 
     `plain` (Xiao et al., "Simple Baselines for Human Pose Estimation and Tracking", ECCV 2018): the Gaussian stands on
     the nearest cell and ends at 3 sigma; decoding takes the highest cell and shifts a quarter towards the higher
-    neighbour. Resolution: the keypoint within half a cell on each axis.
-    `dark` (Zhang et al., CVPR 2020): the Gaussian stands between cells; decoding is one Taylor step on the
-    logarithm. Resolution: hundredths of a cell, a cell within two cells of the border.
-    `udp` (Huang et al., CVPR 2020): lengths are counted between pixel centres, (input - 1) / (heatmap - 1) pixels a
-    cell, the Gaussian stands between cells and ends at 3 sigma; decoding is one Newton step.
+    neighbour. Resolution: half a cell along each axis.
+    `dark` (Zhang et al., "Distribution-Aware Coordinate Representation for Human Pose Estimation", CVPR 2020): the
+    Gaussian stands between cells; decoding is one Taylor step on the logarithm of the blurred map.
+    `udp` (Huang et al., "The Devil is in the Details: Delving into Unbiased Data Processing for Human Pose
+    Estimation", CVPR 2020): lengths are counted between pixel centres, (input - 1) / (heatmap - 1) pixels a cell, the
+    Gaussian stands between cells and ends at 3 sigma; decoding is one Newton step on the logarithm of the blurred map.
+    Resolution of both: 0.01 cells from 4 cells inside the borders; nearer, the blur, which takes zeros from outside,
+    pulls inwards: 0.1 cells at a distance of 3, half a cell (dark) or a cell (udp) at the border itself.
     """
 
     def __init__(
