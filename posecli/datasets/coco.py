@@ -44,7 +44,7 @@ class CocoFile:
 
 @contextmanager
 def collection_paused() -> Iterator[None]:
-    """No search for garbage inside: parsing makes millions of objects and not one cycle, the search doubles its time."""
+    """No search for garbage inside: it doubles the time of parsing, which makes millions of objects and no cycle."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from posecli.config import Config, DatasetConfig, Fraction, Positive, Size, WriterConfig
+from posecli.config import Config, DatasetConfig, Positive, Size, WriterConfig
 
 if TYPE_CHECKING:
     from posecli.conversion import Writer
@@ -34,7 +34,7 @@ class SplitConfig(Config):
     """One side of a split that is the same on every machine: by seed, or the last pictures."""
 
     side: Literal["train", "val"] = Field(description="which side is read")
-    val: Fraction = Field(0.2, description="share of the pictures on the val side")
+    val: float = Field(0.2, ge=0, description="share of the pictures on the val side, or from 1 on their number")
     seed: int = Field(0, ge=0, description="of the random order")
     order: Literal["random", "order"] = Field("random", description="random, or order: the last pictures are val")
 
@@ -123,7 +123,7 @@ class CocoWriterConfig(WriterConfig):
     name: ClassVar[str] = "coco"
 
     def build(self) -> Writer:
-        from posecli.datasets.coco import CocoWriter
+        from posecli.datasets.coco_writer import CocoWriter
 
         return CocoWriter()
 

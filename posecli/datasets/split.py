@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 def split_indices(count: int, val: float, seed: int = 0, order: str = "random") -> tuple[IntArray, IntArray]:
     """Indices of the train and val side of `count` pictures, each ascending, together all of them.
 
-    `val` is the share of the val side; neither side is empty where both are asked for and count > 1.
+    `val` is the share of the val side, or from 1 on its number of pictures; with a share, neither side is empty where
+    both are asked for and count > 1. Raises PosecliError when `val` leaves nothing to train on.
     `order` is "random", by `seed`, or "order": the last pictures are val.
     """
-    held_out = round(count * val)
+    held_out = round(val) if val >= 1 else round(count * val)
+    if held_out >= count > 1:
+        raise PosecliError(f"{held_out} of {count} pictures held out leave none to train on")
     if 0 < val < 1 and count > 1:
         held_out = min(max(held_out, 1), count - 1)
     shuffled = np.random.default_rng(seed).permutation(count) if order == "random" else np.arange(count)
@@ -35,5 +38,7 @@ def cut(dataset: Dataset, skip: int = 0, first: int | None = None, split: SplitC
         train, val = split_indices(len(indices), split.val, split.seed, split.order)
         indices = indices[train if split.side == "train" else val]
     if not len(indices):
-        raise PosecliError(f"dataset {dataset.name!r}: no picture of {len(dataset)} is left after skip, first and split")
+        raise PosecliError(
+            f"dataset {dataset.name!r}: no picture of {len(dataset)} is left after skip, first and split"
+        )
     return dataset.take(indices)
