@@ -156,7 +156,7 @@ class Predictor:
         for batch in work.batches:
             with autocast(self.device, self.precision):
                 predictions += self.algorithm.predict(batch.to(self.device))
-        finished = self.algorithm.finish([_without_row(prediction) for prediction in predictions])
+        finished = self.algorithm.finish(predictions)
         people = {prediction.id: prediction.people for prediction in finished}
         nobody = People.empty(len(self.algorithm.skeleton))
         return [Prediction(frame.id, people.get(frame.id, nobody)) for frame in work.frames]
@@ -193,13 +193,6 @@ def batches_alike(examples: Sequence[Example], size: int) -> Iterator[list[Examp
 
 def _shapes(example: Example) -> dict[str, tuple[int, ...]]:
     return {name: array.shape for name, array in example.inputs.items()}
-
-
-def _without_row(prediction: Prediction) -> Prediction:
-    """Boxes that were detected answer no true person, so their predictions carry no row."""
-    people = prediction.people
-    extra = {name: values for name, values in people.extra.items() if name != "row"}
-    return Prediction(prediction.id, dataclasses.replace(people, extra=extra))
 
 
 # --- opening a model ------------------------------------------------------------------------------------------------

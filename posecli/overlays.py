@@ -76,8 +76,8 @@ class Overlays:
 
 def encode(image: ImageArray, suffix: str) -> bytes:
     """An RGB picture as the bytes of a file with that suffix."""
-    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    _, encoded = cv2.imencode(suffix.lower(), bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    options = [] if suffix.lower() == ".png" else [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
+    _, encoded = cv2.imencode(suffix.lower(), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
     return bytes(encoded.tobytes())
 
 

@@ -1,0 +1,146 @@
+"""`posecli infer`: a trained model on pictures, folders, videos and cameras."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from posecli import console
+from posecli.console import PosecliError
+
+if TYPE_CHECKING:
+    from posecli.inference import Found, Predictor
+
+DEFAULT_MODEL = "runs/latest"
+
+
+def add(app: typer.Typer) -> None:
+    """Register `infer`."""
+    app.command(name="infer")(infer)
+
+
+def infer(
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE...", help="Pictures, videos, folders, patterns as 'a/*.jpg', cameras as 0."),
+    ],
+    model: Annotated[
+        str,
+        typer.Option(metavar="RUN|CHECKPOINT", help="What predicts; torchvision/keypointrcnn downloads COCO's 17."),
+    ] = DEFAULT_MODEL,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the results; default infer/<time>.")] = None,
+    detector: Annotated[
+        bool, typer.Option("--detector", help="Find the people first; downloads torchvision's small detector.")
+    ] = False,
+    detector_model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Another detector, as torchvision/fasterrcnn_resnet50_fpn_v2.")
+    ] = None,
+    detector_weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The detector's weights, where there is no network.")
+    ] = None,
+    model_weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The weights of torchvision/keypointrcnn, likewise.")
+    ] = None,
+    boxes: Annotated[
+        Path | None, typer.Option("--boxes", help="COCO detections JSON by file name or image id, instead.")
+    ] = None,
+    box_threshold: Annotated[float, typer.Option(help="People detected with a lower score are left out.")] = 0.5,
+    threshold: Annotated[float, typer.Option(help="Keypoints that score lower are not drawn.")] = 0.3,
+    draw: Annotated[bool, typer.Option("--draw/--no-draw", help="Write overlays.")] = True,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at a picture that cannot be read.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
+    batch_size: Annotated[int, typer.Option(min=1, help="Frames and people predicted at once.")] = 8,
+    nproc: Annotated[int, typer.Option(min=1, help="Processes that share the sources.")] = 1,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """Find keypoints in pictures and videos: overlays, results.jsonl, COCO results and long CSV."""
+    from posecli.sources import find_sources
+
+    if precision not in ("fp32", "bf16", "fp16"):
+        raise PosecliError(f"no precision {precision!r}: choose fp32, bf16 or fp16")
+    found_sources = find_sources(sources)
+    folder = out or _new_folder()
+    if nproc > 1:
+        raise typer.Exit(_launch(nproc, folder))
+    from posecli import distributed
+    from posecli.detection import DEFAULT_DETECTOR
+    from posecli.inference import Search, load, stopping
+    from posecli.inference import infer as run
+
+    name = detector_model or (DEFAULT_DETECTOR if detector or detector_weights else None)
+    search = Search(boxes, name, detector_weights, box_threshold)
+    try:
+        predictor = load(
+            model, device, search=search, model_weights=model_weights, batch_size=batch_size, precision=precision
+        )
+        distributed.join(predictor.device)
+        if distributed.first_process():
+            _say_where_people_are(predictor, search)
+        with stopping() as stop:
+            found = run(found_sources, predictor, folder, threshold=threshold, draw=draw, strict=strict, stop=stop)
+    finally:
+        first = distributed.first_process()
+        distributed.leave()
+    if first:
+        _report(found, folder, json)
+    if found.stopped:
+        raise typer.Exit(console.STOPPED)
+
+
+def _new_folder() -> Path:
+    """A name under infer/ that is free."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    names = (f"{stamp}{f'-{number}' if number > 1 else ''}" for number in range(1, 1000))
+    return next(path for path in (Path("infer") / name for name in names) if not path.exists())
+
+
+def _launch(nproc: int, folder: Path) -> int:
+    """The same command line in several processes, all writing into one folder; of a repeated option the last counts."""
+    from posecli.distributed import launch
+
+    return launch(nproc, [*sys.argv[1:], "--nproc", "1", "--out", str(folder)])
+
+
+def _say_where_people_are(predictor: Predictor, search: Any) -> None:
+    asked = search.boxes is not None or search.detector is not None
+    if predictor.algorithm.needs == "boxes" and not asked:
+        console.note("each whole picture is taken as one person: --detector finds people, --boxes FILE names them")
+    if predictor.algorithm.needs == "image" and asked:
+        console.note("this model finds people itself: boxes and detectors are not used")
+
+
+def _report(found: Found, folder: Path, json: bool) -> None:
+    for line in found.skipped:
+        console.warn(f"skipped {line}")
+    if json:
+        console.show_json(_summary(found, folder))
+        return
+    rate = found.frames / found.seconds if found.seconds > 0 else 0.0
+    what = [_count(found.pictures, "picture")] if found.pictures or not found.videos else []
+    if found.videos:
+        what.append(f"{_count(found.videos, 'video')} with {_count(found.frames - found.pictures, 'frame')}")
+    skipped = f", {len(found.skipped)} skipped" if found.skipped else ""
+    console.show(f"{' and '.join(what)}: {_count(found.people, 'instance')} found{skipped}, {rate:.1f} frames/s")
+    console.show(f"results: {folder}")
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def _summary(found: Found, folder: Path) -> dict[str, Any]:
+    return {
+        "folder": str(folder),
+        "pictures": found.pictures,
+        "videos": found.videos,
+        "frames": found.frames,
+        "people": found.people,
+        "seconds": found.seconds,
+        "skipped": found.skipped,
+        "stopped": found.stopped,
+    }
