@@ -45,6 +45,10 @@ class Algorithm(nn.Module, ABC):
     def predict(self, batch: Batch) -> list[Prediction]:
         """One Prediction for each unit, in image pixels or millimetres; `batch.undo` is applied here, exactly once."""
 
+    def network(self) -> nn.Module:
+        """The bare network: normalised pictures (B, 3, H, W) in, raw outputs out; what speed is held against."""
+        raise NotImplementedError(f"{type(self).__name__} has no single network from pictures to outputs")
+
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The losses. DistributedDataParallel synchronises only what goes through forward."""
         return self.losses(batch)

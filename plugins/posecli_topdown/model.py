@@ -24,6 +24,19 @@ Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(outputs, targets, weights (B, K)) -> scalar."""
 
 
+class Network(nn.Module):
+    """Backbone and head, and nothing else."""
+
+    def __init__(self, backbone: Backbone, head: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        outputs: Tensor | tuple[Tensor, Tensor] = self.head(self.backbone(images)[-1])
+        return outputs
+
+
 class TopDown(Algorithm):
     """Keypoints of one person a crop. The head turns the backbone's coarsest map into what the codec decodes."""
 
@@ -67,6 +80,9 @@ class TopDown(Algorithm):
 
     def transform(self, train: bool) -> Transform:
         return self.training_transform if train else self.evaluation_transform
+
+    def network(self) -> nn.Module:
+        return Network(self.backbone, self.head)
 
     def outputs(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """What the head gives for crops (B, H, W, 3) uint8 RGB."""
