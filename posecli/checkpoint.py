@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -134,6 +135,16 @@ def _pickle_error(path: Path) -> PosecliError:
         f"{path} is a pickled torch checkpoint, which may hold code, and was not opened: "
         f"bring its weights over with `posecli import mmpose {path} --config CONFIG OUT`"
     )
+
+
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def count_parameters(path: Path) -> int:
+    """How many numbers a checkpoint's weights are, statistics of normalisation layers left out; reads shapes only."""
+    with safe_open(path, framework="pt") as stream:
+        names = [name for name in stream.keys() if not name.endswith(STATISTICS)]  # noqa: SIM118  # not a mapping
+        return sum(math.prod(stream.get_slice(name).get_shape()) for name in names)
 
 
 def sha256(path: Path) -> str:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from posecli import console
 from posecli.console import PosecliError
 from posecli.types import Dataset, People, SampleId
 
@@ -18,8 +17,8 @@ Detection = tuple[SampleId, int, float, list[float]]
 """Sample, category, score, box x1 y1 x2 y2."""
 
 
-def detected_dataset(samples: Dataset, path: Path, threshold: float = 0.0) -> Dataset:
-    """The same pictures with the boxes of a detections file to look into, in place of their people.
+def detected_dataset(samples: Dataset, path: Path, threshold: float = 0.0) -> tuple[Dataset, list[str]]:
+    """The same pictures with the boxes of a detections file to look into, in place of their people; and what to say.
 
     The file is a list of `{image_id, bbox: [x, y, width, height], score, category_id}`. Scores below `threshold` and
     categories which the dataset does not have are left out. The rows have instance scores and no labelled keypoint.
@@ -34,14 +33,14 @@ def detected_dataset(samples: Dataset, path: Path, threshold: float = 0.0) -> Da
             f"{path}: none of its {len(detections)} boxes is of a picture in {samples.name!r}; it names "
             f"{_few(strangers)}, the data has {_few(list(samples.ids))}"
         )
-    if strangers:
-        console.warn(
-            f"{path} has boxes of {len(strangers)} pictures that are not in {samples.name!r}: {_few(strangers)}"
-        )
     categories = set(np.unique(samples.people.extra["category"])) if "category" in samples.people.extra else None
     kept = [row for row in ours if row[2] >= threshold and (categories is None or row[1] in categories)]
-    console.note(f"{len(kept)} of {len(detections)} boxes of {path} are looked into")
-    return _query(samples, sorted(kept, key=lambda row: known[row[0]]), known)
+    notes = [f"{len(kept)} of the {len(detections)} boxes of {path} are looked into"]
+    if strangers:
+        notes.append(
+            f"{path} has boxes of {len(strangers)} pictures that are not in {samples.name!r}: {_few(strangers)}"
+        )
+    return _query(samples, sorted(kept, key=lambda row: known[row[0]]), known), notes
 
 
 def _places(samples: Dataset) -> dict[SampleId, int]:
