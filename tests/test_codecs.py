@@ -440,6 +440,19 @@ def test_constant_maps_decode_to_their_first_cell(variant: Variant) -> None:
         assert keypoints.tolist() == [[[0, 0]]]
 
 
+@pytest.mark.parametrize("refine", [refinement.refine_dark, refinement.refine_dark_udp])
+@pytest.mark.parametrize("value", [1e-12, 0.1, 1.0, 60.0])
+def test_nothing_moves_on_flat_ground(refine: Any, value: float) -> None:
+    locations = torch.tensor([[[24.0, 32.0], [15.0, 20.0]]])
+    assert (refine(locations, torch.full((1, 2, 64, 48), value)) - locations).abs().max() < 1e-6
+
+
+def test_rounding_noise_on_flat_ground_is_no_slope() -> None:
+    noise = torch.rand(1, 50, 64, 48, generator=torch.Generator().manual_seed(10))
+    locations = torch.tensor([24.0, 32.0]).expand(1, 50, 2)
+    assert torch.equal(refinement.refine_dark(locations, 1 + 3e-7 * noise), locations)
+
+
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_outputs_are_decoded_in_float32(name: str, dtype: torch.dtype) -> None:

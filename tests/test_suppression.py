@@ -134,6 +134,12 @@ def test_equal_scores_keep_the_first() -> None:
     assert oks_nms(people, COCO, areas=np.full(3, 100.0)).tolist() == [0]
 
 
+def test_exactly_the_threshold_is_kept() -> None:
+    boxes, scores = np.array([[0.0, 0, 10, 10], [0.0, 0, 10, 5]]), np.array([0.5, 0.6])
+    assert box_nms(boxes, scores, 0.5).tolist() == [1, 0]
+    assert box_nms(boxes, scores, 0.49).tolist() == [1]
+
+
 @pytest.mark.parametrize("count", [0, 1])
 def test_nobody_and_one_person(count: int) -> None:
     people = People.empty(17) if count == 0 else crowd(7, 1)
