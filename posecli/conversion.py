@@ -81,8 +81,8 @@ def convert(
     """Read a dataset and write `out/train`, `out/val` and `out/images`.
 
     The annotation files come last, train's at the very end, each whole or not there: an interrupted conversion never
-    looks finished. `val`: share of the pictures held out, or their number; `order`: "random" by `seed`, or "order", the last
-    pictures are val. Missing pictures are left out, with `strict` they raise PosecliError; so do files already there,
+    looks finished. `val`: share of the pictures held out, or their number; `order`: "random" by `seed`, or "order", the
+    last pictures are val. Missing pictures are left out, with `strict` they raise PosecliError; so do files already there,
     unless `force`.
     """
     files = {side: out / f"{side}{writer.suffix}" for side in ("train", "val")}
