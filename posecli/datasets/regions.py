@@ -58,13 +58,31 @@ class Regions(Mapping[int, tuple[FloatArray, ...]]):
 def trace_runs(runs: Mapping[str, Any]) -> list[FloatArray]:
     """The outlines (P, 2) of a mask in COCO's run lengths, plain or compressed; holes are filled."""
     import cv2
-    from pycocotools import mask
 
     height, width = runs["size"]
-    counts = runs["counts"]
-    if isinstance(counts, list):
-        runs = mask.frPyObjects(dict(runs), height, width)
-    elif isinstance(counts, str):
-        runs = {"size": [height, width], "counts": counts.encode()}
-    outlines, _ = cv2.findContours(mask.decode(runs), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    counts = runs["counts"] if isinstance(runs["counts"], list) else decompress(runs["counts"])
+    values = np.arange(len(counts), dtype=np.uint8) % 2  # runs of 0 and 1 by turns, down the columns
+    mask = np.repeat(values, counts).reshape(width, height).T
+    outlines, _ = cv2.findContours(np.ascontiguousarray(mask), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     return [outline.reshape(-1, 2).astype(np.float32) for outline in outlines if len(outline) >= 3]
+
+
+def decompress(text: str | bytes) -> list[int]:
+    """The run lengths in COCO's compressed string.
+
+    A character holds 5 bits from 48 on, lowest first; 32 says that more follow, 16 in the last one is the sign. From
+    the fourth run on, the number is the difference to the run before the last.
+    """
+    counts: list[int] = []
+    value = shift = 0
+    for code in text.encode() if isinstance(text, str) else text:
+        bits = code - 48
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+        value = shift = 0
+    return counts

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 def split_indices(count: int, val: float, seed: int = 0, order: str = "random") -> tuple[IntArray, IntArray]:
     """Indices of the train and val side of `count` pictures, each ascending, together all of them.
 
-    `val` is the share of the val side, or from 1 on its number of pictures; with a share, neither side is empty where
-    both are asked for and count > 1. Raises PosecliError when `val` leaves nothing to train on.
+    `val` is the share of the val side, or from 1 on its number of pictures; with a share, neither side is empty
+    where there are two pictures. Raises PosecliError when `val` leaves nothing to train on.
     `order` is "random", by `seed`, or "order": the last pictures are val.
     """
     held_out = round(val) if val >= 1 else round(count * val)
-    if held_out >= count > 1:
+    if val >= 1 and held_out >= count:
         raise PosecliError(f"{held_out} of {count} pictures held out leave none to train on")
-    if 0 < val < 1 and count > 1:
+    if 0 < val < 1:
         held_out = min(max(held_out, 1), count - 1)
     shuffled = np.random.default_rng(seed).permutation(count) if order == "random" else np.arange(count)
     return np.sort(shuffled[: count - held_out]), np.sort(shuffled[count - held_out :])
