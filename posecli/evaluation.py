@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,13 @@ from posecli.checkpoint import current_versions, open_model, resolve_model, sha2
 from posecli.config import Experiment, Layers, dump, parse_metric, parse_setting, validate
 from posecli.console import PosecliError
 from posecli.data import Loader, unit_loader
+from posecli.datasets.config import StoredDatasetConfig
+from posecli.datasets.detect import coco_or_wholebody, detect_dataset
 from posecli.interop.detections import detected_dataset
 from posecli.metrics.metric import Metric, Score
 from posecli.results import ResultsHeader, decode_people, encode_people, iterate_results, read_header
 from posecli.skeleton import Skeleton
-from posecli.types import Dataset, People, Prediction
+from posecli.types import Dataset, Prediction
 
 
 @dataclass(frozen=True)
@@ -55,22 +57,20 @@ def evaluate_model(
 
     place = choose_device(device)
     distributed.join(place)
-    algorithm, experiment = _open(model, settings, place)
-    truth = experiment.data.val.build() if data is None else scored_data(data)
-    _check_skeletons(algorithm.skeleton, truth)
-    chosen = build_metrics(metrics, truth.skeleton) if metrics else _possible(experiment.eval.metrics, truth.skeleton)
-    asked = truth if boxes is None else detected_dataset(truth, boxes, box_threshold)
+    opened = _open(model, settings, place)
+    truth = opened.validation(data)
+    _check_skeletons(opened.algorithm.skeleton, truth)
+    chosen = build_metrics(metrics, truth.skeleton) if metrics else _possible(opened.metrics(truth), truth.skeleton)
     predictions = predict_dataset(
-        algorithm,
-        asked,
-        batch_size=batch_size or experiment.eval.batch_size,
-        workers=experiment.data.workers if workers is None else workers,
+        opened.algorithm,
+        truth if boxes is None else _detected(opened.algorithm, truth, boxes, box_threshold),
+        batch_size=batch_size or opened.batch_size,
+        workers=opened.workers if workers is None else workers,
         device=place,
-        precision=experiment.train.precision,
+        precision=opened.precision,
         strict=strict,
     )
-    checkpoint = sha256(resolve_model(model))
-    header = ResultsHeader(algorithm.skeleton, experiment.model.name, checkpoint, command, current_versions())
+    header = ResultsHeader(opened.algorithm.skeleton, opened.name, opened.checkpoint, command, current_versions())
     return Evaluation(truth, predictions, score(truth, predictions, chosen), header)
 
 
@@ -78,18 +78,34 @@ def evaluate_results(results: Path, data: Path, metrics: Sequence[str] = ()) -> 
     """Score a results file against labelled data, without any model. Raises PosecliError when they do not fit."""
     header = read_header(results)
     predictions = list(iterate_results(results))
-    truth = scored_data(data)
+    truth = _labels(data)
     _check_skeletons(header.skeleton, truth)
     chosen = build_metrics(metrics or usual_metrics(truth.skeleton), truth.skeleton)
     return Evaluation(truth, predictions, score(truth, predictions, chosen), header)
 
 
 def scored_data(path: Path) -> Dataset:
-    """What to score against at `path`: the validation part of a dataset folder, or all of an annotation file."""
-    from posecli.datasets.detect import detect_dataset
+    """What to score against at `path`: all of an annotation file, else the validation side of what `train` takes."""
+    return _scored_config(path).build()
 
-    _, val, _ = detect_dataset(path)
-    return val.build()
+
+def _scored_config(path: Path) -> StoredDatasetConfig:
+    if path.is_file() and path.suffix.lower() == ".json":
+        return coco_or_wholebody(path.absolute())
+    _, val, reason = detect_dataset(path)
+    _say(console.note, f"scored: the validation side ({reason})")
+    return val
+
+
+def _labels(path: Path) -> Dataset:
+    """`scored_data` for scoring alone, which needs no picture: where none are found, that is no fault."""
+    config = _scored_config(path)
+    try:
+        return config.build()
+    except PosecliError:
+        if getattr(config, "images", config.path) is not None:
+            raise
+        return config.model_copy(update={"images": config.path.parent}).build()
 
 
 def predict_dataset(
@@ -105,9 +121,8 @@ def predict_dataset(
 ) -> list[Prediction]:
     """One prediction for each sample in which something was asked for, in the order of the samples.
 
-    With torch.distributed every rank predicts its own part and all get the whole. Boxes of `samples` with instance
-    scores are detections: they answer no true person, so their predictions carry no `row`. Pictures that cannot be
-    read are skipped and reported; with `strict` they raise UnreadableImage.
+    With torch.distributed every rank predicts its own part and all get the whole. Pictures that cannot be read are
+    skipped and reported; with `strict` they raise UnreadableImage.
     """
     loader = unit_loader(
         algorithm.units(samples),
@@ -121,8 +136,6 @@ def predict_dataset(
         world=distributed.world(),
     )
     own = _predict_units(algorithm, loader, device, precision, label)
-    if samples.people.instance_scores is not None:
-        own = [_without_row(prediction) for prediction in own]
     predictions = algorithm.finish(_gather(own, samples.skeleton))
     _report_skipped(loader)
     places = {sample_id: place for place, sample_id in enumerate(samples.ids)}
@@ -157,11 +170,61 @@ def score(truth: Dataset, predictions: Sequence[Prediction], metrics: Sequence[M
             f"predicted are {_few(strangers)}): score against the data that was predicted"
         )
     if strangers:
-        console.warn(f"{len(strangers)} predicted samples are not in the data and not scored: {_few(strangers)}")
+        _say(
+            console.warn,
+            f"{len(strangers)} predicted samples are not in the data {truth.name!r} and not scored: {_few(strangers)}",
+        )
     return [one for metric in metrics for one in metric.compute(truth, people)]
 
 
-def _open(model: str | Path, settings: Sequence[str], device: torch.device) -> tuple[Algorithm, Experiment]:
+@dataclass(frozen=True)
+class _Opened:
+    """A model ready to predict, and what its experiment says about scoring; a published model has none."""
+
+    algorithm: Algorithm
+    name: str
+    checkpoint: str  # SHA-256
+    experiment: Experiment | None = None
+    batch_size: int = 1  # whole pictures differ in size
+    workers: int = 2
+    precision: str = "fp32"
+
+    def validation(self, data: Path | None) -> Dataset:
+        """The data to score on."""
+        if data is not None:
+            return scored_data(data)
+        if self.experiment is None:
+            raise PosecliError(f"{self.name} brings no data of its own: say what to score it on with --data")
+        return self.experiment.data.val.build()
+
+    def metrics(self, truth: Dataset) -> Sequence[str]:
+        """What to score with where the user does not say."""
+        return usual_metrics(truth.skeleton) if self.experiment is None else self.experiment.eval.metrics
+
+
+def _open(model: str | Path, settings: Sequence[str], device: torch.device) -> _Opened:
+    from posecli.detection import KEYPOINT_RCNN, keypoint_rcnn_file, open_keypoint_rcnn
+
+    if str(model) == KEYPOINT_RCNN:
+        if settings:
+            raise PosecliError(f"--set changes the config of a checkpoint; {KEYPOINT_RCNN} has none")
+        weights = keypoint_rcnn_file()
+        return _Opened(open_keypoint_rcnn(weights, 0.05).to(device), KEYPOINT_RCNN, sha256(weights))
+    algorithm, experiment = _open_checkpoint(model, settings, device)
+    if experiment.train.channels_last:
+        algorithm = algorithm.to(memory_format=torch.channels_last)
+    return _Opened(
+        algorithm,
+        experiment.model.name,
+        sha256(resolve_model(model)),
+        experiment,
+        experiment.eval.batch_size,
+        experiment.data.workers,
+        experiment.train.precision,
+    )
+
+
+def _open_checkpoint(model: str | Path, settings: Sequence[str], device: torch.device) -> tuple[Algorithm, Experiment]:
     """The trained algorithm and its experiment, with settings applied to both."""
     algorithm, experiment, _ = open_model(model, device)
     if not settings:
@@ -181,6 +244,22 @@ def _open(model: str | Path, settings: Sequence[str], device: torch.device) -> t
     return rebuilt.to(device).eval(), changed
 
 
+def _detected(algorithm: Algorithm, truth: Dataset, boxes: Path, threshold: float) -> Dataset:
+    """The pictures of the truth with the boxes of a detections file in place of their people."""
+    if algorithm.needs != "boxes":
+        raise PosecliError(f"--boxes {boxes}: this model finds people by itself and takes no boxes")
+    asked, notes = detected_dataset(truth, boxes, threshold)
+    for note in notes:
+        _say(console.note, note)
+    return asked
+
+
+def _say(speak: Callable[[str], None], message: str) -> None:
+    """Say something once, not once a rank."""
+    if distributed.first_process():
+        speak(message)
+
+
 def _check_skeletons(predicted: Skeleton, truth: Dataset) -> None:
     """Raise PosecliError for another number of keypoints; warn about other names."""
     wanted = truth.skeleton
@@ -191,7 +270,10 @@ def _check_skeletons(predicted: Skeleton, truth: Dataset) -> None:
         )
     if predicted.names != wanted.names:
         other = next((a, b) for a, b in zip(predicted.names, wanted.names, strict=True) if a != b)
-        console.warn(f"keypoints are named otherwise in the data: {other[0]!r} is predicted where it has {other[1]!r}")
+        _say(
+            console.warn,
+            f"keypoints are named otherwise in the data: {other[0]!r} is predicted where it has {other[1]!r}",
+        )
 
 
 def _possible(texts: Sequence[str], skeleton: Skeleton) -> list[Metric]:
@@ -205,7 +287,7 @@ def _possible(texts: Sequence[str], skeleton: Skeleton) -> list[Metric]:
     if not metrics and faults:
         raise faults[0]
     for fault in faults:
-        console.warn(f"left out: {fault}")
+        _say(console.warn, f"left out: {fault}")
     return metrics
 
 
@@ -244,18 +326,13 @@ def _gather(own: list[Prediction], skeleton: Skeleton) -> list[Prediction]:
     return [Prediction(sample_id, decode_people(rows, len(skeleton))) for sample_id, rows in items]
 
 
-def _without_row(prediction: Prediction) -> Prediction:
-    people = prediction.people
-    extra = {name: values for name, values in people.extra.items() if name != "row"}
-    return Prediction(
-        prediction.id, People(people.keypoints, people.scores, people.boxes, people.instance_scores, extra)
-    )
-
-
 def _report_skipped(loader: Loader) -> None:
     skipped = list(dict.fromkeys(distributed.gather_json(loader.skipped)))
-    if skipped and distributed.rank() == 0:
-        console.warn(f"{len(skipped)} pictures could not be read and were skipped: {'; '.join(map(str, skipped))}")
+    if skipped:
+        _say(
+            console.warn,
+            f"{len(skipped)} pictures could not be read and were skipped: {'; '.join(map(str, skipped))}",
+        )
 
 
 def _few(ids: Sequence[object]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,20 +60,18 @@ def evaluate(
     for text in metric or ():
         _check_metric(text)
     if results is not None:
-        if model is not None:
-            raise PosecliError("give either a results file or --model, not both")
-        evaluation = _score_file(results, data, metric or ())
+        evaluation = _score_file(results, model, data, metric or ())
     else:
+        name = model or DEFAULT_MODEL
         if nproc > 1:
-            from posecli.distributed import launch
-
-            raise typer.Exit(launch(nproc, _without_nproc(sys.argv[1:])))
+            raise typer.Exit(_launch(nproc, name))
         from posecli import distributed
         from posecli.evaluation import evaluate_model
 
+        console.output.quiet = console.output.quiet or not distributed.first_process()
         try:
             evaluation = evaluate_model(
-                model or DEFAULT_MODEL,
+                name,
                 data=data,
                 boxes=boxes,
                 box_threshold=box_threshold,
@@ -83,12 +81,11 @@ def evaluate(
                 batch_size=batch_size,
                 workers=workers,
                 strict=strict,
-                command=_command(),
+                command=shlex.join(["posecli", *sys.argv[1:]]),
             )
         finally:
-            first = distributed.first_process()
             distributed.leave()
-        if not first:
+        if not distributed.first_process():
             return
     summary = summarise(evaluation)
     if out is not None:
@@ -106,9 +103,11 @@ def _check_metric(text: str) -> None:
     parse_metric(text)
 
 
-def _score_file(results: Path, data: Path | None, metrics: list[str] | tuple[()]) -> Evaluation:
+def _score_file(results: Path, model: str | None, data: Path | None, metrics: Sequence[str]) -> Evaluation:
     if results.suffix == ".safetensors" or results.is_dir():
         raise PosecliError(f"{results} is a model, not a results file: name it with --model {results}")
+    if model is not None:
+        raise PosecliError(f"give a results file or a model, not both: {results} and --model {model}")
     if data is None:
         raise PosecliError(f"say what {results} is scored against: --data FOLDER or --data annotations.json")
     from posecli.evaluation import evaluate_results
@@ -116,22 +115,14 @@ def _score_file(results: Path, data: Path | None, metrics: list[str] | tuple[()]
     return evaluate_results(results, data, metrics)
 
 
-def _command() -> str:
-    return shlex.join(["posecli", *sys.argv[1:]])
+def _launch(nproc: int, model: str) -> int:
+    """The same command line in several processes; of a repeated option the last counts."""
+    from posecli.checkpoint import resolve_model
+    from posecli.distributed import launch
 
-
-def _without_nproc(arguments: list[str]) -> list[str]:
-    """The same command line for one process."""
-    kept: list[str] = []
-    skip = False
-    for argument in arguments:
-        if skip or argument.startswith("--nproc="):
-            skip = False
-        elif argument == "--nproc":
-            skip = True
-        else:
-            kept.append(argument)
-    return kept
+    if not model.startswith("torchvision/"):
+        resolve_model(model)  # what is wrong is said once, not once a process
+    return launch(nproc, [*sys.argv[1:], "--nproc", "1"])
 
 
 def summarise(evaluation: Evaluation) -> dict[str, Any]:
