@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from posecli.console import PosecliError
 from posecli.datasets.synthetic_picture import Painting, depth_order, draw_picture, paint_numbers
-from posecli.datasets.synthetic_scene import SceneCameras, Scenes, synthetic_scenes
+from posecli.datasets.synthetic_scene import Scenes, synthetic_scenes
 from posecli.datasets.synthetic_surface import Look, body_parts, dress, facets, place_vertices
 from posecli.skeleton import house_skeleton
 from posecli.types import BoolArray, Dataset, FloatArray, ImageArray, ImageSource, IntArray, People
@@ -44,8 +45,7 @@ class SyntheticPictures(Sequence[ImageSource]):
         return len(self.scenes)
 
     def __getitem__(self, index: int) -> SyntheticPicture:  # type: ignore[override]  # one at a time is all a Dataset asks
-        rows = slice(int(self.scenes.offsets[index]), int(self.scenes.offsets[index + 1]))
-        return SyntheticPicture(self.scenes.take(index), self.look.take(rows))
+        return SyntheticPicture(self.scenes.take(index), self.look.take(self.scenes.rows(index)))
 
 
 def synthetic_dataset(
@@ -56,7 +56,10 @@ def synthetic_dataset(
     Scores are COCO visibility: 2 seen; 1 hidden by a limb, the trunk or another person; 0 outside the picture, or of
     somebody hardly seen at all, with NaN coordinates. Boxes hold the whole silhouette, clipped to the picture.
     Extra columns: area (visible pixels), crowd (nobody), keypoints_3d (P, 17, 3; camera millimetres, all known).
+    Raises PosecliError for impossible `people`.
     """
+    if not 1 <= people[0] <= people[1]:
+        raise PosecliError(f"synthetic dataset: people is {people[0]} to {people[1]}; give at least 1, fewest first")
     scenes = synthetic_scenes(np.arange(count), seed, size, people)
     return label_scenes(scenes)
 
@@ -85,7 +88,7 @@ def label_scenes(scenes: Scenes) -> Dataset:
             },
         ),
         images=SyntheticPictures(scenes, look),
-        cameras=SceneCameras(scenes),
+        cameras=scenes.cameras,
     )
 
 
@@ -96,8 +99,7 @@ def _look_at(scenes: Scenes, look: Look) -> tuple[BoolArray, FloatArray, FloatAr
     boxes, areas, shown = np.zeros((count, 4)), np.zeros(count), np.ones(count)
     limits = np.tile(np.array(scenes.size, dtype=np.float64), 2)
     for index in range(len(scenes)):
-        rows = slice(int(scenes.offsets[index]), int(scenes.offsets[index + 1]))
-        scene = scenes.take(index)
+        rows, scene = scenes.rows(index), scenes.take(index)
         painting = depth_order(scene, place_vertices(scene, look.take(rows)))
         numbers = paint_numbers(painting.polygons, scenes.size)
         visible[rows] = seen_keypoints(scene, painting, numbers)

@@ -36,7 +36,9 @@ class Painting:
 def depth_order(scene: Scenes, vertices: FloatArray) -> Painting:
     """Project, cull and sort the facets of ONE picture's people; vertices (P, V, 3) in camera millimetres."""
     table = facets()
-    pixels = vertices[..., :2] * np.float32(scene.focal[0]) / vertices[..., 2:] + scene.center[0].astype(np.float32)
+    pixels = vertices[..., :2] * np.float32(scene.cameras.focal[0]) / vertices[..., 2:] + scene.cameras.center[
+        0
+    ].astype(np.float32)
     fixed = np.rint(pixels * (1 << _SHIFT)).astype(np.int32)
     polygons = fixed[:, table.corners]  # (P, Q, 4, 2)
     first, second = polygons[:, :, 2] - polygons[:, :, 0], polygons[:, :, 3] - polygons[:, :, 1]

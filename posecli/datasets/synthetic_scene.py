@@ -28,6 +28,27 @@ FACE = {
 
 
 @dataclass(frozen=True)
+class SceneCameras(Sequence[Camera]):
+    """The cameras of N pictures in columns; a Camera is made when asked for."""
+
+    rotation: FloatArray  # (N, 3, 3) world to camera
+    position: FloatArray  # (N, 3) world millimetres
+    focal: FloatArray  # (N,) pixels
+    center: FloatArray  # (N, 2) pixels
+
+    def __len__(self) -> int:
+        return len(self.focal)
+
+    def __getitem__(self, index: int) -> Camera:  # type: ignore[override]  # one at a time is all a Dataset asks
+        focal = np.repeat(self.focal[index], 2)
+        return Camera(self.rotation[index], self.position[index], focal, self.center[index])
+
+    def take(self, rows: slice) -> SceneCameras:
+        """Some cameras."""
+        return SceneCameras(self.rotation[rows], self.position[rows], self.focal[rows], self.center[rows])
+
+
+@dataclass(frozen=True)
 class Scenes:
     """N pictures' worth of people and cameras; rows `offsets[i]:offsets[i + 1]` are the people of picture i."""
 
@@ -35,10 +56,7 @@ class Scenes:
     size: tuple[int, int]  # width, height of every picture, pixels
     indices: IntArray  # (N,) the number of each picture in the endless series of this seed
     offsets: IntArray  # (N + 1,)
-    rotation: FloatArray  # (N, 3, 3) world to camera
-    position: FloatArray  # (N, 3) world millimetres
-    focal: FloatArray  # (N,) pixels
-    center: FloatArray  # (N, 2) pixels
+    cameras: SceneCameras
     keypoints_3d: FloatArray  # (M, 17, 3) camera millimetres
     keypoints: FloatArray  # (M, 17, 2) image pixels, also where they lie outside the picture
     joints: FloatArray  # (M, J, 3) camera millimetres, in the order of JOINTS
@@ -53,36 +71,22 @@ class Scenes:
         """The source of everything that is drawn by lot for each person, (M,)."""
         return _person_draws(self.seed, self.indices, self.offsets)
 
-    def camera(self, index: int) -> Camera:
-        """The camera of one picture."""
-        focal = np.repeat(self.focal[index], 2)
-        return Camera(self.rotation[index], self.position[index], focal, self.center[index])
+    def rows(self, index: int) -> slice:
+        """Where the people of one picture stand in the columns."""
+        return slice(int(self.offsets[index]), int(self.offsets[index + 1]))
 
     def take(self, index: int) -> Scenes:
         """One picture alone."""
-        one, rows = slice(index, index + 1), slice(int(self.offsets[index]), int(self.offsets[index + 1]))
+        one, rows = slice(index, index + 1), self.rows(index)
         return Scenes(
             self.seed,
             self.size,
             self.indices[one],
             np.array([0, rows.stop - rows.start]),
-            *(column[one] for column in (self.rotation, self.position, self.focal, self.center)),
+            self.cameras.take(one),
             *(column[rows] for column in (self.keypoints_3d, self.keypoints, self.joints, self.frames)),
             *(column[rows] for column in (self.girth, self.stature)),
         )
-
-
-class SceneCameras(Sequence[Camera]):
-    """The cameras of scenes, made when asked for."""
-
-    def __init__(self, scenes: Scenes) -> None:
-        self.scenes = scenes
-
-    def __len__(self) -> int:
-        return len(self.scenes)
-
-    def __getitem__(self, index: int) -> Camera:  # type: ignore[override]  # one at a time is all a Dataset asks
-        return self.scenes.camera(index)
 
 
 def synthetic_scenes(
@@ -103,23 +107,41 @@ def synthetic_scenes(
 
     rotation, position = _aim(pictures, points, offsets)
     rows = np.repeat(np.arange(len(indices)), counts)
-    points = _rotate(rotation[rows], points - position[rows, None])
-    seen = points[..., :2] / points[..., 2:]
-    focal, center = _frame(pictures, points, offsets, size)
-    keypoints = seen[:, :17] * focal[rows, None, None] + center[rows, None]
+    focal, center = _frame(pictures, _rotate(rotation[rows], points - position[rows, None]), offsets, size)
+    places = SceneCameras(rotation, position, focal, center)
+    return film(places, build, joints, frames, offsets, seed=seed, size=size, indices=indices)
+
+
+def film(
+    cameras: SceneCameras,
+    build: Build,
+    joints: FloatArray,
+    frames: FloatArray,
+    offsets: IntArray,
+    *,
+    size: tuple[int, int],
+    seed: int = 0,
+    indices: IntArray | None = None,
+) -> Scenes:
+    """Scenes of given bodies: joints (M, J, 3) and frames (M, F, 3, 3) in the world, one camera a picture.
+
+    `seed` and `indices` (N,) decide what people wear and what is behind them; 0, 1, 2 ... if not given.
+    """
+    rows = np.repeat(np.arange(len(cameras)), np.diff(offsets))
+    points = np.concatenate([_keypoints(joints, frames), joints], axis=1)  # (M, 17 + J, 3)
+    points = _rotate(cameras.rotation[rows], points - cameras.position[rows, None])
+    seen = points[:, :17, :2] / points[:, :17, 2:]
+    keypoints = seen * cameras.focal[rows, None, None] + cameras.center[rows, None]
     return Scenes(
         seed,
         size,
-        np.asarray(indices),
+        np.arange(len(cameras)) if indices is None else np.asarray(indices),
         offsets,
-        rotation,
-        position,
-        focal,
-        center,
+        cameras,
         points[:, :17].astype(np.float32),
         keypoints.astype(np.float32),
         points[:, 17:].astype(np.float32),
-        _multiply(rotation[rows, None], frames).astype(np.float32),
+        _multiply(cameras.rotation[rows, None], frames).astype(np.float32),
         build.girth.astype(np.float32),
         build.stature.astype(np.float32),
     )
