@@ -55,6 +55,7 @@ class PluginContract:
     plugin: ClassVar[str] = ""  # the entry point's name
     metrics: ClassVar[tuple[str, ...]] = ("pck", "epe")  # beside the plugin's own; as on the command line
     resolution: ClassVar[float] = 1.0  # how far a keypoint may move by encoding and decoding, input pixels
+    margin: ClassVar[float] = 0.0  # keypoints nearer to the border than this are not held to it, input pixels
     overfit_steps: ClassVar[int] = 60
     overfit_rate: ClassVar[float] = 2e-3  # Adam's learning rate
     overfit_ratio: ClassVar[float] = 0.3  # of the first loss, to be undercut
@@ -80,8 +81,8 @@ class PluginContract:
         keypoints, visible = batch.targets["keypoints"], batch.targets["visible"]
         targets = codec.encode(keypoints, visible)
         decoded, _ = codec.decode(codec.perfect(targets))
-        width, height = codec.input_size
-        inside = (keypoints >= 0).all(-1) & (keypoints[..., 0] <= width - 1) & (keypoints[..., 1] <= height - 1)
+        farthest = torch.tensor(codec.input_size) - 1 - self.margin
+        inside = ((keypoints >= self.margin) & (keypoints <= farthest)).all(dim=-1)
         return keypoints, decoded, (targets["weights"] > 0) & inside
 
     # --- what is checked --------------------------------------------------------------------------------------------
@@ -281,7 +282,7 @@ def _backward(forward: torch.nn.Module, batch: Batch) -> float:
     forward.zero_grad()
     loss = _summed(forward(batch))
     loss.backward()  # type: ignore[no-untyped-call]
-    return float(loss)
+    return float(loss.detach())
 
 
 def _summed(losses: dict[str, Tensor]) -> Tensor:

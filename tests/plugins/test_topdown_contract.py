@@ -9,9 +9,11 @@ from posecli_topdown.config import HeatmapConfig, RegressionConfig, SimCCConfig
 
 
 class TestHeatmap(PluginContract):
-    """Heatmaps, decoded as DARK does."""
+    """Heatmaps, decoded as DARK does, which is exact two cells from the border."""
 
     plugin = "topdown"
+    resolution = 0.1
+    margin = 12
 
     def model_config(self) -> ModelConfig:
         return HeatmapConfig(
