@@ -14,10 +14,10 @@ from posecli.console import PosecliError
 from posecli.datasets.config import SyntheticConfig
 from posecli.datasets.synthetic import label_scenes, synthetic_dataset
 from posecli.datasets.synthetic_body import FRAMES, JOINTS, Build, place_joints, turn
-from posecli.datasets.synthetic_draws import Draws
+from posecli.datasets.synthetic_draws import Draws, _mix
 from posecli.datasets.synthetic_picture import depth_order
 from posecli.datasets.synthetic_scene import SceneCameras, film, synthetic_scenes
-from posecli.datasets.synthetic_surface import dress, facets, place_vertices
+from posecli.datasets.synthetic_surface import CORNERS, dress, facets, place_vertices
 from posecli.skeleton import flip_pairs_from_names, house_skeleton
 from posecli.types import Dataset, FloatArray
 
@@ -45,14 +45,9 @@ def groups() -> Dataset:
 
 
 def test_draws_are_splitmix() -> None:
-    # The first output of SplitMix64 from state 0, as in the test vectors of its authors' C code.
-    first = Draws(0, np.array([3])).words
-    assert first.dtype == np.uint64
-    seedless = Draws.__new__(Draws)
-    Draws.__init__(seedless, 0, np.zeros(0, np.uint64))
-    from posecli.datasets.synthetic_draws import _chain
-
-    assert _chain(np.zeros(1, np.uint64), np.zeros(1, np.uint64))[0] == 0xE220A8397B1DCDAF
+    # The first output of SplitMix64 from state 0, as published with its authors' C code.
+    gamma = np.array([0x9E3779B97F4A7C15], dtype=np.uint64)
+    assert _mix(gamma)[0] == 0xE220A8397B1DCDAF
 
 
 def test_draws_depend_on_name_and_row_alone() -> None:
@@ -230,7 +225,7 @@ def test_an_arm_hides_what_it_crosses() -> None:
 
 def test_far_side_is_hidden_in_profile() -> None:
     quarter = turn(2, np.array(90.0))
-    profile = _watch([{name: quarter[None] for name in FRAMES}], [(0, 0)])
+    profile = _watch([dict.fromkeys(FRAMES, quarter[None])], [(0, 0)])
     flags = _flags(profile)
     hidden = {name for name in NAMES if flags[name] == 1}
     # Facing world y with the camera at +x, the right side is the near one.
@@ -338,11 +333,16 @@ def test_no_joint_has_a_colour_of_its_own(singles: Dataset) -> None:
 
 def test_left_and_right_wear_the_same() -> None:
     look, table = dress(synthetic_scenes(np.arange(50), 1)), facets()
-    places = {(kind, level, column): number for number, (kind, level, column) in enumerate(zip(table.kind, table.level.tolist(), table.column.tolist(), strict=True))}  # fmt: skip
+    kinds = [
+        f"{kind} {part}" if kind in ("trunk", "pelvis") else kind
+        for kind, part in zip(table.kind, table.part, strict=True)
+    ]
+    facet_keys = zip(kinds, table.level.tolist(), table.column.tolist(), strict=True)
+    places = {key: number for number, key in enumerate(facet_keys)}
     for (kind, level, column), number in places.items():
-        if kind.startswith("left_"):
-            # Columns run from the front to the person's left and on: their mirror image runs the other way.
-            mirrored = places["right_" + kind[5:], level, column]
+        if kind.startswith("left_") or kind.startswith(("trunk", "pelvis", "skirt", "head")):
+            # Columns run from the front to the person's left and on; in the mirror they run the other way.
+            mirrored = places[kind.replace("left", "right"), level, CORNERS - 1 - column]
             assert (look.material[:, number] == look.material[:, mirrored]).all()
 
 

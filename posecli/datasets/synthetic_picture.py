@@ -69,11 +69,11 @@ def draw_picture(scene: Scenes, look: Look) -> ImageArray:
     canvas = _background(chance, noise, scene.size, look)
     painting = depth_order(scene, place_vertices(scene, look))
     _shadows(chance, canvas, painting)
-    _people(chance, canvas, painting, look)
+    _people(chance, noise, canvas, painting, look)
     return _expose(chance, noise, canvas)
 
 
-def _people(chance: random.Random, canvas: ImageArray, painting: Painting, look: Look) -> None:
+def _people(chance: random.Random, noise: np.random.PCG64, canvas: ImageArray, painting: Painting, look: Look) -> None:
     corners = painting.corners
     (a, b, c), (d, e, f) = (corners[:, 2] - corners[:, 0]).T, (corners[:, 3] - corners[:, 1]).T
     normal = np.stack([b * f - c * e, c * d - a * f, a * e - b * d], axis=1)
@@ -84,7 +84,7 @@ def _people(chance: random.Random, canvas: ImageArray, painting: Painting, look:
     )
     ambient, direct = _between(chance, 0.45, 0.8), _between(chance, 0.25, 0.65)
     shade = ambient + direct * np.maximum(normal @ light, 0) - 0.12 * normal[:, 2]
-    creases = (painting.facet * 37 % 101) / 101.0 - 0.5  # cloth is never quite even
+    creases = _bytes(noise, painting.facet.shape) / 255.0 - 0.5  # cloth is never quite even
     shade = shade * (1 + _between(chance, 0.0, 0.16) * creases)
     colors = look.palette[painting.person, look.material[painting.person, painting.facet]] * shade[:, None]
     fill = cv2.fillConvexPoly

@@ -350,7 +350,9 @@ def _hairy(table: Facets, draws: Draws) -> BoolArray:
 def _pattern(table: Facets, draws: Draws, name: str) -> BoolArray:
     """Which facets have the second colour, (M, Q)."""
     level, column, kind = table.level, table.column, np.array(table.kind)
-    front = (column == 0) | (column == CORNERS - 1)
+    # Columns counted from the front to either side: a pattern that ran on around would tell left from right.
+    column = np.minimum(column, CORNERS - 1 - column)
+    front = column == 0
     body = (kind == "trunk") | (kind == "pelvis")
     patterns = np.stack(
         [
