@@ -86,10 +86,10 @@ class HRNet(Backbone):
         self.transition1 = nn.ModuleList(
             [_convolution(256, channels[0], stride=1), nn.Sequential(_downwards(256, channels[1]))]
         )
-        self.transition2 = _transition(channels[:3])
-        self.transition3 = _transition(channels)
         self.stage2 = _stage(channels[:2], MODULES[0], outputs=2)
+        self.transition2 = _transition(channels[:3])
         self.stage3 = _stage(channels[:3], MODULES[1], outputs=3)
+        self.transition3 = _transition(channels)
         self.stage4 = _stage(channels, MODULES[2], outputs)
         self.apply(_initialise)
 
