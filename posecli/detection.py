@@ -210,7 +210,7 @@ class KeypointRCNN(Algorithm):
 
     def __init__(self, network: nn.Module, threshold: float) -> None:
         super().__init__()
-        self.network = network
+        self.published = network
         self.threshold = threshold
         self.skeleton = house_skeleton("coco")
 
@@ -222,7 +222,7 @@ class KeypointRCNN(Algorithm):
 
     def predict(self, batch: Batch) -> list[Prediction]:
         images = [_tensor(image, image.device) for image in batch.inputs["image"]]
-        found = self.network(images)
+        found = self.published(images)
         return [Prediction(sample.id, self._people(row)) for sample, row in zip(batch.samples, found, strict=True)]
 
     def _people(self, row: Mapping[str, Tensor]) -> People:
