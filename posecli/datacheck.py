@@ -290,7 +290,8 @@ def _check_skeleton(report: Checked, file: Path | None, record: Record, several:
     label = f"category {record.get('name', record['id'])}"
     names = [str(name) for name in record["keypoints"]]
     sidecar = find_sidecar(file) if file is not None else None
-    faults = _pair_faults(names, record.get("flip_pairs") or ())
+    repeats = len(set(names)) < len(names)  # which D306 tells
+    faults = [] if repeats else _pair_faults(names, record.get("flip_pairs") or ())
     report.add("D302", (f"{label}: {fault}" for fault in faults))
     sigmas = record.get("sigmas")
     wrong = sigmas is not None and not _positive(sigmas, len(names))
@@ -338,7 +339,7 @@ def _check_annotations(
     people = [record for record in usable if joints.get(record.get("category_id", 1))]
     for count in sorted(set(joints.values()) - {0}):
         _check_people(report, [record for record in people if joints[record.get("category_id", 1)] == count], sizes)
-    if not report.labelled and len(usable) == len(records):  # else the reason is already told
+    if not report.labelled and any(joints.values()) and len(usable) == len(records):  # else the reason is told
         report.add("D401", [f"{len(people)} annotations"])
     populated = {record.get("image_id") for record in records if isinstance(record, dict)}
     report.add("D402", (f"image {record['id']}" for record in pictures if record["id"] not in populated))
@@ -368,7 +369,7 @@ def _record_fault(record: Any, sizes: Mapping[Any, Any], joints: Mapping[Any, in
         return "D203", f" of category {category}"
     keypoints, box = record.get("keypoints") or [], record.get("bbox") or []
     expected = 3 * joints[category]
-    if len(keypoints) not in (0, expected):
+    if expected and len(keypoints) not in (0, expected):
         return "D204", f" has {len(keypoints) / 3:g}, expected {joints[category]}"
     if len(box) not in (0, 4) or not all(map(_finite, itertools.chain(keypoints, box))):
         return "D205", ""
