@@ -237,7 +237,9 @@ def test_detections_take_the_place_of_the_true_boxes(pictures: Dataset, tmp_path
     assert [prediction.id for prediction in predictions] == [7, 4]
     for prediction in predictions:
         assert "row" not in prediction.people.extra  # a detection's row is not a true person's
-    np.testing.assert_allclose(predictions[0].people.instance_scores, [0.6, 0.8], rtol=1e-6)
+    scores = predictions[0].people.instance_scores
+    assert scores is not None
+    np.testing.assert_allclose(scores, [0.6, 0.8], rtol=1e-6)
     epe = score(pictures, predictions, build_metrics(["epe"], SKELETON))[0]
     assert epe.value == 0
     assert "3 of 6 people not predicted" in epe.note

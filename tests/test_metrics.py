@@ -428,6 +428,9 @@ def test_torso_leaves_out_people_without_both_ends() -> None:
     assert f"{without} people without that length left out" in score.note
     assert "left_shoulder to right_hip" in score.note
     assert f"{len(pairs) - without} people" in score.note
+    (error,) = compute("nme:torso", truth, answer(truth))
+    both = pairs.visible[:, 1] & pairs.visible[:, 4]
+    assert f"mean over {pairs.visible[both].sum()} keypoints of {both.sum()} people" in error.note
 
 
 def test_two_keypoints_by_name_or_number_are_the_same_normaliser() -> None:

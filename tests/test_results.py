@@ -237,7 +237,7 @@ def test_coco_results_are_read_by_pycocotools(tmp_path: Path, capsys: pytest.Cap
     ):
         known = np.isfinite(keypoints).all(axis=1)
         expected = np.where(known[:, None], np.concatenate([keypoints, scores[:, None]], axis=1), 0)
-        np.testing.assert_array_equal(np.float32(row["keypoints"]), expected.reshape(-1))
+        np.testing.assert_array_equal(np.array(row["keypoints"], np.float32), expected.reshape(-1))
         np.testing.assert_allclose(row["bbox"], [box[0], box[1], box[2] - box[0], box[3] - box[1]], rtol=1e-6)
         assert np.float32(row["score"]) == score
         assert row["category_id"] == 1
@@ -267,4 +267,4 @@ def test_csv_is_long(tmp_path: Path, dimensions: int) -> None:
     ]
     read = np.array([[float(row[axis] or "nan") for axis in axes] for row in rows], np.float32)
     np.testing.assert_array_equal(read.reshape(2, 3, dimensions), people.keypoints)
-    np.testing.assert_array_equal(np.float32([row["score"] for row in rows]).reshape(2, 3), people.scores)
+    np.testing.assert_array_equal(np.array([row["score"] for row in rows], np.float32).reshape(2, 3), people.scores)

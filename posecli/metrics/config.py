@@ -59,8 +59,10 @@ class ApConfig(MetricConfig):
 
 
 class PckConfig(MetricConfig):
-    """The share of keypoints nearer than a fraction of a length: `pck@0.05:bbox`, `:torso`, `:head` or `:first,second`
-    for the distance of two keypoints."""
+    """The share of keypoints nearer than a fraction of a length: `pck@0.05:bbox`, `:torso`, `:head`, `:a,b`.
+
+    `a,b` is the distance of two keypoints, named or numbered.
+    """
 
     name: ClassVar[str] = "pck"
     threshold: float = Field(0.05, gt=0, description="fraction of the length")

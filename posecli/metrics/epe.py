@@ -27,7 +27,7 @@ class Epe(Metric):
         known = distances[~np.isnan(distances)]
         middle = float(np.median(known)) if len(known) else float("nan")
         return [
-            Score("EPE", mean_of(distances), False, unit, 0.0, coverage(pairs), details),
+            Score("EPE", mean_of(distances), False, unit, 0.0, coverage(pairs, distances), details),
             Score("EPE median", middle, False, unit, 0.0),
         ]
 
@@ -38,7 +38,8 @@ def measured(pairs: Pairs, lengths: FloatArray | None) -> FloatArray:
     return keypoint_distances(pairs.predicted, pairs.truth, pairs.known, normalizers)
 
 
-def coverage(pairs: Pairs) -> str:
-    """How many keypoints an error is averaged over, and what it leaves out."""
-    text = f"mean over {int(pairs.known.sum())} keypoints of {int(pairs.found.sum())} people"
+def coverage(pairs: Pairs, distances: FloatArray) -> str:
+    """How many keypoints an error of distances (P, K) is averaged over, and what is not predicted."""
+    counted = ~np.isnan(distances)
+    text = f"mean over {int(counted.sum())} keypoints of {int(counted.any(axis=1).sum())} people"
     return f"{text}; {pairs.missed}, left out" if pairs.missed else text

@@ -27,7 +27,7 @@ class Nme(Metric):
         require_2d(truth, "NME")
         lengths = self.normalizer.lengths(truth, pairs.rows)
         distances = measured(pairs, lengths)
-        notes = [f"of {self.normalizer.description}", coverage(pairs)]
+        notes = [f"of {self.normalizer.description}", coverage(pairs, distances)]
         without = int(np.isnan(lengths).sum())
         if without:
             notes.append(f"{without} people without that length left out")
