@@ -41,7 +41,7 @@ def build_simcc(config: SimCCConfig, skeleton: Skeleton) -> TopDown:
     map_size = _map_size(config.input_size, config.stride)
     (_, across), (_, down) = codec.output_shapes(len(skeleton))
     head = SimCCHead(backbone.channels[-1], len(skeleton), map_size, (across, down), filters, [4] * len(filters))
-    return _assemble(config, skeleton, backbone, head, codec, DiscreteKL())
+    return _assemble(config, skeleton, backbone, head, codec, DiscreteKL(average=True))
 
 
 def build_regression(config: RegressionConfig, skeleton: Skeleton) -> TopDown:
