@@ -42,8 +42,9 @@ def picture_size(path: Path) -> tuple[int, int] | None:
     try:
         with Image.open(path) as picture:
             width, height = picture.size
-            sideways = picture.getexif().get(0x0112, 1) in _SIDEWAYS
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError):
+            # asking a PNG without EXIF for it would decode the whole picture
+            sideways = "exif" in picture.info and picture.getexif().get(0x0112, 1) in _SIDEWAYS
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError):
         return None
     return (height, width) if sideways else (width, height)
 

@@ -70,7 +70,8 @@ def wholebody_dataset(path: Path, images: Path | None = None, part: str = "whole
         cut = _instances(table, [_hand(record, side) for record in table.annotations for side in (0, 1)], 2)
     else:
         cut = _instances(table, [_as_instance(record, PARTS[part]) for record in table.annotations], 1)
-    dataset = build(cut, skeleton, lambda record: record["keypoints"], images)
+    notes = ["annotation ids are 2 id for a left hand, 2 id + 1 for a right one"] if part == "hands" else []
+    dataset = build(cut, skeleton, lambda record: record["keypoints"], images, notes)
     if part == "foot":
         people = dataset.people
         tight = keypoint_boxes(people.keypoints).astype(people.boxes.dtype if people.boxes is not None else float)
