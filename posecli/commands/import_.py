@@ -108,7 +108,7 @@ def _show_match(found: Match, everything: bool) -> None:
     _show_names("missing in the checkpoint", found.missing, everything)
     _show_names("without a place in the model", found.unexpected, everything)
     other = tuple(
-        f"{name}: {_size(ours)} here, {_size(theirs)} there" for name, (ours, theirs) in found.mismatched.items()
+        f"{name} {_size(ours)}, there {theirs} {_size(size)}" for name, (theirs, ours, size) in found.mismatched.items()
     )
     _show_names("of another shape", other, everything)
 

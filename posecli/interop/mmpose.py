@@ -35,7 +35,7 @@ class Match:
     matched: dict[str, str]  # our name -> theirs
     missing: tuple[str, ...]  # ours, not in the checkpoint
     unexpected: tuple[str, ...]  # theirs, not in the model
-    mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]  # our name -> our shape, theirs
+    mismatched: dict[str, tuple[str, tuple[int, ...], tuple[int, ...]]]  # our name -> theirs, our shape, theirs
 
     @property
     def complete(self) -> bool:
@@ -101,7 +101,11 @@ def match(model: nn.Module, backbone: BackboneConfig | None, state: Mapping[str,
         {name: theirs[name] for name in shared if fits[name]},
         tuple(name for name in own if name not in theirs and not name.endswith(UNCOUNTED)),
         tuple(name for name, ours in renamed.items() if ours not in own or theirs[ours] != name),
-        {name: (tuple(own[name].shape), tuple(state[theirs[name]].shape)) for name in shared if not fits[name]},
+        {
+            name: (theirs[name], tuple(own[name].shape), tuple(state[theirs[name]].shape))
+            for name in shared
+            if not fits[name]
+        },
     )
 
 
