@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from posecli.metrics.metric import Metric
     from posecli.nn.backbone import Backbone
     from posecli.skeleton import Skeleton
+    from posecli.summary import DataSummary
     from posecli.types import Dataset
 
 Fields = dict[str, Any]
@@ -82,6 +83,11 @@ class ModelConfig(Component):
     """An algorithm: what `train` trains. `name` is `<family>.<variant>`; `--algo <family>` picks it by its default."""
 
     kind: ClassVar[str] = "model"
+
+    @classmethod
+    def fields_for(cls, summary: DataSummary) -> tuple[Fields, list[str]]:
+        """What this model would choose for such data where nobody states it, and a sentence of why for each choice."""
+        return {}, []
 
     @abstractmethod
     def build(self, skeleton: Skeleton) -> Algorithm:

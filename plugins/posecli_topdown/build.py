@@ -72,6 +72,7 @@ def _assemble(
         crop(None),
         flip_test=config.flip_test,
         keypoint_weights=config.keypoint_weights,
+        score_mode=config.score,
         score_threshold=config.score_threshold,
         suppression=config.suppression,
     )

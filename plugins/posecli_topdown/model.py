@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -13,10 +14,11 @@ from posecli.batch import Batch
 from posecli.codecs.codec import Codec
 from posecli.nn.backbone import Backbone
 from posecli.nn.normalize import Normalize
+from posecli.scoring import ScoreMode, instance_scores
 from posecli.skeleton import Skeleton
 from posecli.suppression import oks_nms, soft_oks_nms
 from posecli.transforms import CropTransform
-from posecli.types import Dataset, FloatArray, People, Prediction, Sample
+from posecli.types import Array, Dataset, FloatArray, People, Prediction, Sample
 from posecli_topdown.config import SuppressionConfig
 from posecli_topdown.units import PersonUnits
 
@@ -56,6 +58,7 @@ class TopDown(Algorithm):
         *,
         flip_test: bool = True,
         keypoint_weights: bool = False,
+        score_mode: ScoreMode = "box-keypoint",
         score_threshold: float = 0.2,
         suppression: SuppressionConfig | None = None,
     ) -> None:
@@ -69,6 +72,7 @@ class TopDown(Algorithm):
         self.training_transform = training_transform
         self.evaluation_transform = evaluation_transform
         self.flip_test = flip_test
+        self.score_mode: ScoreMode = score_mode
         self.score_threshold = score_threshold
         self.suppression = suppression or SuppressionConfig()
         index, weights = skeleton.flip_index, skeleton.weights if keypoint_weights else None
@@ -105,21 +109,21 @@ class TopDown(Algorithm):
             outputs = self.codec.average(outputs, self.codec.flip(mirrored, self.flip_index))  # type: ignore[arg-type]
         keypoints, scores = self.codec.decode(outputs)  # type: ignore[arg-type]
         places = keypoints.double().cpu() @ batch.undo[:, :, :2].mT + batch.undo[:, None, :, 2]  # (B, K, 2)
-        rows = zip(batch.samples, places.numpy(), scores.float().cpu().numpy(), strict=True)
-        return [self._prediction(sample, *row) for sample, *row in rows]
+        people = self._people(batch.samples, places.numpy(), scores.float().cpu().numpy())
+        return [
+            Prediction(sample.id, people[row : row + 1].with_extra(**_identity(sample.people)))
+            for row, sample in enumerate(batch.samples)
+        ]
 
-    def _prediction(self, sample: Sample, keypoints: FloatArray, scores: FloatArray) -> Prediction:
-        asked = sample.people
-        extra = {name: asked.extra[name] for name in ("row", "track_id") if name in asked.extra}
-        people = People(keypoints[None], scores[None], asked.boxes, self._instance_score(scores, asked), extra)
-        return Prediction(sample.id, people)
-
-    def _instance_score(self, scores: FloatArray, asked: People) -> FloatArray:
-        """Box score × mean score of the keypoints above the threshold, (1,); a true box scores 1."""
-        counted = scores[scores > self.score_threshold]
-        mean = float(counted.mean()) if len(counted) else 0.0
-        box_score = 1.0 if asked.instance_scores is None else float(asked.instance_scores[0])
-        return np.array([box_score * mean], dtype=np.float32)
+    def _people(self, samples: Sequence[Sample], keypoints: FloatArray, scores: FloatArray) -> People:
+        """One row a sample, with the box it was cut out by; a true box counts as sure."""
+        boxes = np.concatenate([_boxes(sample.people) for sample in samples])
+        sure = [
+            1.0 if sample.people.instance_scores is None else sample.people.instance_scores[0] for sample in samples
+        ]
+        people = People(keypoints, scores, boxes, np.array(sure, np.float32))
+        rescored = instance_scores(people, self.score_mode, self.score_threshold)
+        return dataclasses.replace(people, instance_scores=rescored.astype(np.float32))
 
     def finish(self, predictions: Sequence[Prediction]) -> list[Prediction]:
         return [Prediction(prediction.id, self._suppressed(prediction.people)) for prediction in merge(predictions)]
@@ -134,3 +138,13 @@ class TopDown(Algorithm):
         rows, scores = soft_oks_nms(people, sigmas, self.suppression.threshold)
         kept = people[rows]
         return People(kept.keypoints, kept.scores, kept.boxes, scores, kept.extra)
+
+
+def _boxes(people: People) -> FloatArray:
+    assert people.boxes is not None  # what has no box is no unit
+    return people.boxes
+
+
+def _identity(asked: People) -> dict[str, Array]:
+    """What tells whose keypoints these are: the row of truth, the track, the category."""
+    return {name: asked.extra[name] for name in ("row", "track_id", "category") if name in asked.extra}
