@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 from typing import Annotated, Any, NoReturn
 
@@ -62,7 +61,7 @@ def _options(
 def main() -> None:
     """Run the command line; every error ends in one line and an exit code."""
     try:
-        _add_commands()
+        add_commands(app)
         code = app(standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:
         _leave(error)
@@ -71,13 +70,11 @@ def main() -> None:
     raise SystemExit(code if isinstance(code, int) else 0)
 
 
-def _add_commands() -> None:
+def add_commands(to: typer.Typer) -> None:
     """Register the house's commands, then the plugins'."""
     for name in COMMANDS:
-        if importlib.util.find_spec(f"posecli.commands.{name}") is None:  # DEVELOPMENT ONLY, to be removed
-            continue
-        importlib.import_module(f"posecli.commands.{name}").add(app)
-    plugins.add_commands(app)
+        importlib.import_module(f"posecli.commands.{name}").add(to)
+    plugins.add_commands(to)
 
 
 def _leave(error: BaseException) -> NoReturn:

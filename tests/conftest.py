@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,3 +32,41 @@ def shared() -> Path:
 def golden(shared: Path) -> Path:
     """The folder with the reference's numbers."""
     return shared / "reference" / "golden"
+
+
+@pytest.fixture(scope="session")
+def posecli() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command line in a process of its own: `posecli("plugins", path=folder_of_plugins, NAME="value")`."""
+    return _posecli
+
+
+@pytest.fixture(scope="session")
+def install() -> Callable[..., None]:
+    """Put a stand-in for an installed plugin into a folder: `install(folder, name, code)`."""
+    return _install
+
+
+def _install(folder: Path, name: str, code: str, entry: str | None = None, module: str | None = None) -> None:
+    """A distribution `third-NAME` whose entry point `entry` names a module with that code."""
+    module = module or f"third_{name}"
+    folder.mkdir(exist_ok=True)
+    (folder / f"{module}.py").write_text(code, encoding="utf-8")
+    metadata = folder / f"third_{name}-1.2.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: third-{name}\nVersion: 1.2\n", encoding="utf-8")
+    (metadata / "entry_points.txt").write_text(f"[posecli]\n{entry or name} = {module}\n", encoding="utf-8")
+
+
+def _posecli(*arguments: str, path: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own, with a folder of plugins."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("POSECLI_PLUGINS")}
+    if path is not None:
+        variables["PYTHONPATH"] = str(path)
+    return subprocess.run(
+        [sys.executable, "-m", "posecli", *arguments],
+        env=variables | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )

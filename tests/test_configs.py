@@ -1,0 +1,58 @@
+"""Every config that ships is right and builds its model; README names only what is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from posecli.config import Experiment, config_names, find_config, house_configs, layers_of, to_yaml, validate
+from posecli.skeleton import house_skeleton
+
+SYNTHETIC = {"data": {"train": "synthetic", "val": "synthetic"}}
+
+
+def experiment(name: str) -> Experiment:
+    layers = layers_of(name)
+    if not layers.has("data"):  # a start for `--data`
+        layers.add(SYNTHETIC, "test")
+    return validate(Experiment, layers)
+
+
+@pytest.mark.parametrize("name", config_names())
+def test_config_is_right(name: str) -> None:
+    found = experiment(name)
+    assert found.model.name.split(".")[0] == name.split("/")[0], "a config stands in the folder of its family"
+    assert to_yaml(found)
+
+
+@pytest.mark.parametrize("name", config_names())
+def test_config_builds_its_model(name: str) -> None:
+    """For the 17 keypoints of COCO; without weights, which would take seconds to draw."""
+    skeleton = house_skeleton("coco")
+    with torch.device("meta"):
+        model = experiment(name).model.build(skeleton)
+    assert model.skeleton == skeleton
+    assert sum(parameter.numel() for parameter in model.parameters()) > 0
+
+
+def test_configs_are_short() -> None:
+    """A config says what differs; the rest is extended."""
+    for path in house_configs().rglob("*.yaml"):
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+        assert len(lines) <= 30, path
+
+
+def test_base_configs_are_used() -> None:
+    texts = "".join(path.read_text(encoding="utf-8") for path in house_configs().rglob("*.yaml"))
+    for path in (house_configs() / "base").glob("*.yaml"):
+        assert re.search(rf"base/{path.stem}\b", texts), f"nothing extends {path.name}"
+
+
+def test_names_in_the_readme_exist(project: Path) -> None:
+    families = "|".join(sorted({name.split("/")[0] for name in config_names()}))
+    text = (project / "README.md").read_text(encoding="utf-8")
+    for name in set(re.findall(rf"(?:--config|config (?:show|check|copy)) ((?:{families})/[\w./-]+)", text)):
+        find_config(name)
