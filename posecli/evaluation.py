@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ from posecli.console import PosecliError
 from posecli.data import Loader, unit_loader
 from posecli.datasets.config import StoredDatasetConfig
 from posecli.datasets.detect import coco_or_wholebody, detect_dataset
+from posecli.guess import guess, mean_pose
 from posecli.interop.detections import detected_dataset
 from posecli.metrics.metric import Metric, Score
 from posecli.results import ResultsHeader, decode_people, encode_people, iterate_results, read_header
@@ -32,6 +33,7 @@ class Evaluation:
     predictions: list[Prediction]
     scores: list[Score]
     header: ResultsHeader
+    guess: list[Score] = field(default_factory=list)  # the same scores of the mean pose, when asked for
 
 
 def evaluate_model(
@@ -46,12 +48,14 @@ def evaluate_model(
     batch_size: int | None = None,
     workers: int | None = None,
     strict: bool = False,
+    with_guess: bool = False,
     command: str = "",
 ) -> Evaluation:
     """Predict with a run or checkpoint and score it; on its own validation data unless `data` says otherwise.
 
     `boxes` is a detections file to look into instead of the true boxes. `settings` are KEY=VALUE over the
-    checkpoint's config. Raises PosecliError when something is missing or does not fit.
+    checkpoint's config. `with_guess` scores the mean pose of the model's training data as well. Raises PosecliError
+    when something is missing or does not fit.
     """
     from posecli.training import choose_device
 
@@ -71,7 +75,8 @@ def evaluate_model(
         strict=strict,
     )
     header = ResultsHeader(opened.algorithm.skeleton, opened.name, opened.checkpoint, command, current_versions())
-    return Evaluation(truth, predictions, score(truth, predictions, chosen), header)
+    guessed = score(truth, opened.guess(truth), chosen) if with_guess else []
+    return Evaluation(truth, predictions, score(truth, predictions, chosen), header, guessed)
 
 
 def evaluate_results(results: Path, data: Path, metrics: Sequence[str] = ()) -> Evaluation:
@@ -196,6 +201,12 @@ class _Opened:
         if self.experiment is None:
             raise PosecliError(f"{self.name} brings no data of its own: say what to score it on with --data")
         return self.experiment.data.val.build()
+
+    def guess(self, truth: Dataset) -> list[Prediction]:
+        """The mean pose of the training data in every true box."""
+        if self.experiment is None:
+            raise PosecliError(f"--guess: {self.name} does not say what it was trained on")
+        return guess(truth, mean_pose(self.experiment.data.train.build()))
 
     def metrics(self, truth: Dataset) -> Sequence[str]:
         """What to score with where the user does not say."""

@@ -14,7 +14,7 @@ LEVELS = [
     "types skeleton geometry",
     "config hookspecs plugins console files augmentation summary nn.config datasets.config metrics.config",
     "nn codecs losses images transforms batch algorithm drawing suppression",
-    "datasets metrics results checkpoint data interop scoring builtin testing distributed",
+    "datasets metrics results checkpoint data interop scoring guess builtin testing distributed",
     "training optimization runs report inference sources detection overlays evaluation conversion datacheck autoconfig "
     "benchmark doctor scaffold",
     "commands cli __main__",

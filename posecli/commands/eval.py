@@ -53,6 +53,9 @@ def evaluate(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the checkpoint's config.")
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at a picture that cannot be read.")] = False,
+    guess: Annotated[
+        bool, typer.Option("--guess", help="Beside it the score of the mean pose of the training data.")
+    ] = False,
     details: Annotated[bool, typer.Option("--details", help="Also the scores of every keypoint.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
@@ -81,6 +84,7 @@ def evaluate(
                 batch_size=batch_size,
                 workers=workers,
                 strict=strict,
+                with_guess=guess,
                 command=shlex.join(["posecli", *sys.argv[1:]]),
             )
         finally:
@@ -137,6 +141,7 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
         "checkpoint": header.checkpoint,
         "skeleton": truth.skeleton.name,
         "scores": [_score_fields(score) for score in evaluation.scores],
+        "guess": [_score_fields(score) for score in evaluation.guess],
     }
 
 
@@ -173,18 +178,28 @@ def _write(folder: Path, evaluation: Evaluation, summary: dict[str, Any]) -> Non
 
 def _show(evaluation: Evaluation, details: bool) -> None:
     truth = evaluation.truth
+    guessed = {score.name: [_with_unit(score)] for score in evaluation.guess}
     console.table(
-        ("metric", "value", "note"),
-        [(score.name, f"{_format(score.value)} {score.unit}".strip(), score.note) for score in evaluation.scores],
+        ("metric", "value", *(["mean pose"] if guessed else []), "note"),
+        [(score.name, _with_unit(score), *guessed.get(score.name, ()), score.note) for score in evaluation.scores],
         title=f"{truth.name}: {len(truth)} samples, {len(truth.people)} people",
     )
-    detailed = [score for score in evaluation.scores if score.details is not None]
-    if details and detailed:
-        rows = [
-            (name, *(_format(score.details[name]) for score in detailed if score.details))
-            for name in truth.skeleton.names
-        ]
-        console.table(("keypoint", *(score.name for score in detailed)), rows)
+    if details:
+        _show_details(evaluation)
+
+
+def _show_details(evaluation: Evaluation) -> None:
+    """A line for every keypoint, with the mean pose's scores where they were asked for."""
+    named = [(score.name, score) for score in evaluation.scores]
+    named += [(f"{score.name}, mean pose", score) for score in evaluation.guess]
+    columns = [(name, score.details) for name, score in named if score.details is not None]
+    if columns:
+        rows = [(name, *(_format(values[name]) for _, values in columns)) for name in evaluation.truth.skeleton.names]
+        console.table(("keypoint", *(name for name, _ in columns)), rows)
+
+
+def _with_unit(score: Score) -> str:
+    return f"{_format(score.value)} {score.unit}".strip()
 
 
 def _format(value: float) -> str:
