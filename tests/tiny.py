@@ -1,12 +1,15 @@
-"""A tiny algorithm on tiny pictures in memory, for tests of the engine; as a script it trains under torchrun.
+"""A tiny algorithm on tiny pictures in memory, for tests of the engine; as a script it trains in several ranks.
 
-`python tests/tiny.py FOLDER KEY=VALUE...` trains and leaves every rank's weights as FOLDER/rank-N.safetensors.
+`python tests/tiny.py '[{"folder": ..., "world": 2, "fields": {...}}, ...]'` runs one job after the other, leaves every
+rank's weights as FOLDER/rank-N.safetensors and prints the ranks' exit codes.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import socket
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -130,23 +133,61 @@ def experiment(model: dict[str, Any] | None = None, workers: int = 0, **train: A
     )
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Train as one of several ranks."""
-    import yaml
+def work(folder: Path, fields: dict[str, Any]) -> int:
+    """Train as one of the ranks, and leave its weights; the exit code."""
     from safetensors.torch import save_file
 
     from posecli import console, distributed
     from posecli.training import train
 
     console.output.quiet = True
-    folder = Path(arguments[0])
-    settings = dict(text.split("=") for text in arguments[1:])
     torch.set_num_threads(1)
-    run = train(experiment(**{key: yaml.safe_load(value) for key, value in settings.items()}), folder, device="cpu")
+    try:
+        run = train(experiment(**fields), folder, device="cpu")
+    except console.PosecliError as error:
+        print(f"rank {distributed.rank()}: {error}", file=sys.stderr)
+        return error.exit_code
     state = {name: value.contiguous() for name, value in run.algorithm.state_dict().items()}
     save_file(state, folder / f"rank-{distributed.rank()}.safetensors")
     distributed.leave()
+    return 0
+
+
+def start(rank: int, job: dict[str, Any], port: int) -> int:
+    """Fork a rank, with what torchrun would tell it, so that torch is imported once for all; its process id."""
+    child = os.fork()
+    if child:
+        return child
+    told = {
+        "RANK": rank,
+        "LOCAL_RANK": rank,
+        "WORLD_SIZE": job["world"],
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": port,
+    }
+    os.environ.update({key: str(value) for key, value in told.items()})
+    code = 99
+    try:
+        code = work(Path(job["folder"]), job["fields"])
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def main(jobs: list[dict[str, Any]]) -> list[list[int]]:
+    """Run the jobs one after the other; the exit codes of each job's ranks."""
+    import posecli.evaluation
+    import posecli.training  # noqa: F401  # before the forks
+
+    codes = []
+    for job in jobs:
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            port = free.getsockname()[1]
+        children = [start(rank, job, port) for rank in range(job["world"])]
+        codes.append([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
+    return codes
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    print(json.dumps(main(json.loads(sys.argv[1]))))
