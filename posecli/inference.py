@@ -35,7 +35,7 @@ FindBoxes = Callable[[Sequence[Frame]], Sequence[Boxes]]
 RESULTS = "results.jsonl"
 COCO_RESULTS = "coco_results.json"
 CSV_RESULTS = "keypoints.csv"
-HELD_BYTES = 64 << 20
+HELD_BYTES = 32 << 20
 """How many bytes of pictures are predicted together at most, so that large frames do not fill the memory."""
 NOBODY: Boxes = (np.zeros((0, 4)), np.zeros(0))
 
@@ -300,19 +300,21 @@ def _predict_all(
 ) -> Found:
     found, start = Found(), time.perf_counter()
     total = reader.count() if console.interactive() else None
-    chunks = (predictor.prepare(frames) for frames in chunked(reader, predictor.batch_size))
+    # reading, predicting and writing run side by side, each in a thread; what waits between them is a chunk of frames
+    prepared = (predictor.prepare(frames) for frames in chunked(reader, predictor.batch_size))
+    predicted = ((work.frames, predictor.predict(work)) for work in prefetch(prepared, 1, reader.stop))
     with (
         results_writer(results, predictor.header) as write,
         overlays,
         console.progress(total, "infer", "frame") as bar,
     ):
-        for work in prefetch(chunks, 1, reader.stop):
-            for frame, prediction in zip(work.frames, predictor.predict(work), strict=True):
+        for frames, predictions in prefetch(predicted, 1, reader.stop):
+            for frame, prediction in zip(frames, predictions, strict=True):
                 write(prediction, _picture_name(frame), (frame.image.shape[1], frame.image.shape[0]))
                 if draw:
                     overlays.write(frame, predictor.algorithm.draw(frame.image, prediction, threshold))
                 found.add(frame, prediction)
-            bar.update(len(work.frames))
+            bar.update(len(frames))
     found.seconds = time.perf_counter() - start
     found.skipped, found.stopped = reader.skipped, reader.stop.is_set()
     return found
