@@ -61,7 +61,7 @@ def examine() -> Iterator[Finding]:
     yield from guarded("devices", _devices)
     yield from guarded("plugins", _plugins)
     for label, folder in (("current folder", Path.cwd()), ("temporary folder", Path(tempfile.gettempdir()))):
-        yield from guarded(label, partial(_folder, label, folder))
+        yield from guarded(label, partial(folder_finding, label, folder))
 
 
 def guarded(name: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
@@ -152,10 +152,11 @@ def _devices() -> Iterator[Finding]:
 
 def _plugins() -> Iterator[Finding]:
     for plugin in catalog().plugins:
-        yield _plugin(plugin)
+        yield plugin_finding(plugin)
 
 
-def _plugin(plugin: Plugin) -> Finding:
+def plugin_finding(plugin: Plugin) -> Finding:
+    """What is to be said of a plugin."""
     name = f"plugin {plugin.name}"
     if plugin.status == "ok":
         return Finding(name, "ok", f"{plugin.distribution} {plugin.version}")
@@ -165,7 +166,8 @@ def _plugin(plugin: Plugin) -> Finding:
     return Finding(name, "broken", plugin.error, advice)
 
 
-def _folder(label: str, folder: Path) -> Iterator[Finding]:
+def folder_finding(label: str, folder: Path) -> Iterator[Finding]:
+    """Whether a folder can be written to, and how much room there is."""
     free = shutil.disk_usage(folder).free
     detail = f"{folder}, {free / (1 << 30):.1f} GiB free"
     try:

@@ -56,9 +56,9 @@ class PluginContract:
     metrics: ClassVar[tuple[str, ...]] = ("pck", "epe")  # beside the plugin's own; as on the command line
     resolution: ClassVar[float] = 1.0  # how far a keypoint may move by encoding and decoding, input pixels
     margin: ClassVar[float] = 0.0  # keypoints nearer to the border than this are not held to it, input pixels
-    overfit_steps: ClassVar[int] = 60
+    overfit_steps: ClassVar[int] = 40
     overfit_rate: ClassVar[float] = 2e-3  # Adam's learning rate
-    overfit_ratio: ClassVar[float] = 0.3  # of the first loss, to be undercut
+    overfit_ratio: ClassVar[float] = 0.5  # of the first loss, to be undercut
     rank_tolerance: ClassVar[float] = 1e-5  # between weights after training on two ranks and on one
 
     # --- what a plugin says -----------------------------------------------------------------------------------------

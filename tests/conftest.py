@@ -60,6 +60,7 @@ def _install(folder: Path, name: str, code: str, entry: str | None = None, modul
 def _posecli(*arguments: str, path: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own, with a folder of plugins."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith("POSECLI_PLUGINS")}
+    variables["PYTHONSAFEPATH"] = "1"  # the installed posecli, wherever the tests are run
     if path is not None:
         variables["PYTHONPATH"] = str(path)
     return subprocess.run(
@@ -68,5 +69,5 @@ def _posecli(*arguments: str, path: Path | None = None, **environment: str) -> s
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
