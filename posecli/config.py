@@ -172,7 +172,7 @@ class ScheduleConfig(Config):
     )
     gamma: float = Field(0.1, gt=0, description="step: the factor at a milestone")
     final: float = Field(0.0, ge=0, description="cosine: the last rate as a fraction of the full one")
-    warmup_steps: int = Field(500, ge=0, description="steps of linear warm-up")
+    warmup_steps: int = Field(500, ge=0, description="steps of linear warm-up, at most a tenth of all steps")
     warmup_ratio: float = Field(0.001, ge=0, le=1, description="the first rate as a fraction of the full one")
 
 

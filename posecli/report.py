@@ -20,8 +20,8 @@ from posecli.types import Dataset, ImageArray, Prediction
 Point = tuple[float, float]
 Color = tuple[int, int, int]
 
-WIDTH, HEIGHT = 900, 280  # of one panel, pixels
-LEFT, RIGHT, TOP, BOTTOM = 80, 24, 34, 40  # margins around its plot
+WIDTH, HEIGHT = 1000, 280  # of one panel, pixels
+LEFT, RIGHT, TOP, BOTTOM = 80, 220, 34, 40  # margins around its plot; the names of the lines stand on the right
 INK: Color = (50, 50, 54)
 GRID: Color = (225, 225, 228)
 LINES: tuple[Color, ...] = (
@@ -83,11 +83,10 @@ def draw_panel(panel: Panel, last: float) -> ImageArray:
     lines = {name: [(x, y) for x, y in points if _plottable(y, panel)] for name, points in panel.lines.items()}
     heights = [_height(y, panel) for points in lines.values() for _, y in points]
     low, high = _range(heights)
-    ticks = _ticks(low, high)
-    for tick in ticks:
-        y = _row(tick, low, high)
+    for value in _decade_ticks(low, high) if panel.logarithmic else _ticks(low, high):
+        y = _row(_height(value, panel), low, high)
         cv2.line(canvas, (LEFT, y), (WIDTH - RIGHT, y), GRID, 1)
-        _write(canvas, f"{10**tick if panel.logarithmic else tick:.3g}", (LEFT - 8, y + 4), right=True)
+        _write(canvas, f"{value:.3g}", (LEFT - 8, y + 4), right=True)
     for tick in _ticks(0, max(last, 1)):
         x = _column(tick, last)
         cv2.line(canvas, (x, TOP), (x, HEIGHT - BOTTOM), GRID, 1)
@@ -98,8 +97,7 @@ def draw_panel(panel: Panel, last: float) -> ImageArray:
         color = LINES[index % len(LINES)]
         places = [(_column(x, last), _row(_height(y, panel), low, high)) for x, y in points]
         _draw_line(canvas, places, color)
-        if len(lines) > 1 or name != panel.title:
-            _write(canvas, _label(name, points), (LEFT + 10 + index % 3 * 270, TOP + 18 + index // 3 * 18), color)
+        _write(canvas, _label(name, points), (WIDTH - RIGHT + 16, TOP + 10 + index * 18), color)
     return canvas
 
 
@@ -131,6 +129,16 @@ def _ticks(low: float, high: float) -> list[float]:
     step = next(factor * size for factor in (1, 2, 5, 10) if factor * size >= raw)
     first = math.ceil(low / step)
     return [number * step for number in range(first, math.floor(high / step) + 1)]
+
+
+def _decade_ticks(low: float, high: float) -> list[float]:
+    """Round numbers between 10**low and 10**high: 1, 2, 5, 10, 20 ..., or evenly spaced ones within one decade."""
+    decades = range(math.floor(low), math.ceil(high) + 1)
+    ticks = [factor * 10.0**decade for decade in decades for factor in (1, 2, 5)]
+    within = [tick for tick in ticks if low <= math.log10(tick) <= high]
+    if len(within) < 3:
+        return [tick for tick in _ticks(10**low, 10**high) if tick > 0]
+    return within if len(within) < 8 else [tick for tick in within if math.log10(tick) == round(math.log10(tick))]
 
 
 def _row(height: float, low: float, high: float) -> int:

@@ -143,10 +143,8 @@ class Checkpoints:
         write_text(self.pointer, json.dumps({"step": step, **names}))
         self._drop_older(step)
 
-    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Weights and state of the last pair, or None before the first. Raises PosecliError when it is damaged."""
-        if not self.pointer.is_file():
-            return None
+    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Weights and state of the last pair. Raises PosecliError when it is missing or damaged."""
         try:
             names = json.loads(self.pointer.read_text(encoding="utf-8"))
             weights, _ = load_checkpoint(self.folder / names["weights"])

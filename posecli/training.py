@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -28,8 +29,15 @@ from torch.nn.parallel import DistributedDataParallel
 from posecli import console, distributed
 from posecli.algorithm import Algorithm
 from posecli.batch import Batch
-from posecli.checkpoint import Header, current_versions, initialise, load_checkpoint, resolve_model
-from posecli.config import Experiment, dump, to_yaml
+from posecli.checkpoint import (
+    Header,
+    current_versions,
+    initialise,
+    load_checkpoint,
+    resolve_model,
+    without_downloads,
+)
+from posecli.config import Experiment, ModelConfig, dump, to_yaml
 from posecli.console import STOPPED, PosecliError, RunFailed
 from posecli.data import unit_loader
 from posecli.files import write_text
@@ -119,10 +127,15 @@ def train(
     chosen = choose_device(device)
     distributed.join(chosen)
     folder = _agreed_folder(folder, experiment.model.name, resume)
-    training = Training(experiment, folder, chosen, strict)
-    if not (resume and training.restore()):
+    resume = resume and Checkpoints(folder, 1).pointer.is_file()
+    training = Training(experiment, folder, chosen, strict, fresh=not resume)
+    if resume:
+        training.restore()
+    else:
         training.start(init)
-    with _fastest_convolutions():
+    with _fastest_convolutions(), warnings.catch_warnings():
+        # of depthwise weights, whose memory is the same in both formats
+        warnings.filterwarnings("ignore", ".*Grad strides do not match bucket view strides.*")
         training.run_all()
     return training.run
 
@@ -138,16 +151,21 @@ def _agreed_folder(folder: Path | None, name: str, resume: bool) -> Path:
 
 
 class Training:
-    """All that moves while a run is trained. `run_all` is the loop."""
+    """All that moves while a run is trained. `run_all` is the loop.
 
-    def __init__(self, experiment: Experiment, folder: Path, device: torch.device, strict: bool) -> None:
+    `fresh` says that the first weights are those the config asks for; else nothing is downloaded for it.
+    """
+
+    def __init__(
+        self, experiment: Experiment, folder: Path, device: torch.device, strict: bool, *, fresh: bool = True
+    ) -> None:
         config = experiment.train
         self.config = config
         self.strict = strict
         self.first = distributed.rank() == 0  # the rank that prints and writes
         _seed(config.seed)
         samples, self.truth = _datasets(experiment)
-        algorithm = experiment.model.build(samples.skeleton)
+        algorithm = (experiment.model if fresh else _without_downloads(experiment.model)).build(samples.skeleton)
         self.units = algorithm.units(samples)
         if not len(self.units):
             raise PosecliError(f"{samples.name}: nothing to train on, nobody in it has a labelled keypoint")
@@ -452,12 +470,9 @@ class Training:
         }
         self.checkpoints.save(run.step, run.algorithm.state_dict(), self._header(), state)
 
-    def restore(self) -> bool:
-        """Go on from the folder's last checkpoint; False when it has none. Raises PosecliError when it does not fit."""
-        loaded = self.checkpoints.load()
-        if loaded is None:
-            return False
-        weights, state = loaded
+    def restore(self) -> None:
+        """Go on from the folder's last checkpoint. Raises PosecliError when it is damaged or does not fit."""
+        weights, state = self.checkpoints.load()
         run = self.run
         if state["units_done"] and state["units"] != len(self.units):
             raise PosecliError(
@@ -483,7 +498,6 @@ class Training:
             self.log.cut(run.step, run.scored)
             self._tell_resumed(state)
         distributed.barrier()
-        return True
 
     def _tell_resumed(self, state: dict[str, Any]) -> None:
         run = self.run
@@ -575,7 +589,11 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            self._former = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+            former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+            # a signal that whoever started us lets us ignore stays ignored
+            self._former = {number: handler for number, handler in former.items() if handler != signal.SIG_IGN}
+        for number in self._former:
+            signal.signal(number, self._note)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -646,6 +664,12 @@ def _datasets(experiment: Experiment) -> tuple[Dataset, Dataset]:
             f"{len(truth.skeleton.names)}, or other names; data.train and data.val must agree"
         )
     return samples, truth
+
+
+def _without_downloads(model: ModelConfig) -> ModelConfig:
+    """The same model without published weights: its own will be loaded."""
+    fields = dump(model)
+    return model if without_downloads(fields) == fields else ModelConfig.model_validate(without_downloads(fields))
 
 
 def _place(algorithm: Algorithm, device: torch.device, channels_last: bool) -> None:

@@ -129,6 +129,7 @@ def test_nproc_is_torchrun(tmp_path: Path) -> None:
     done = run(arguments)
     assert done.returncode == 0, done.stderr
     assert "on cpu in 2 processes" in done.stderr
+    assert "Warning" not in done.stderr
     assert done.stdout.count("PCK@0.05") == 1  # only the first rank prints
     refused = run([*arguments, "--set", "train.epohcs=1"])
     assert refused.returncode == 2
