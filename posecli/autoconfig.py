@@ -34,7 +34,7 @@ def experiment_for(layers: Layers, data: Path, seed: int = 0) -> tuple[Experimen
     merged.add({key: value for key, value in layers.fields.items() if key != "data"}, "the config")
     merged.add(data_fields(layers, train, val), f"--data {data}")
     merged.origins.update({path: origin for path, origin in layers.origins.items() if path[:1] != ("data",)})
-    reasons = [reason, *samples.notes, *model_reasons, *schedule_reasons, *score_reasons]
+    reasons = [reason, *model_reasons, *schedule_reasons, *score_reasons]
     return validate(Experiment, merged), reasons
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import math
+import multiprocessing
+import os
 import statistics
 import subprocess
 import sys
@@ -92,13 +94,22 @@ def measure_data(pictures: Path | None = None, units: int = 600) -> list[Measure
     """
     with tempfile.TemporaryDirectory() as folder:
         samples, note = _pictures(pictures, Path(folder))
-        each = _loader_rate(samples, units, share_decoding=False)
-        shared = _loader_rate(samples, units, share_decoding=True)
+        each = run_loader(samples, units, share_decoding=False)
+        shared = run_loader(samples, units, share_decoding=True)
         bare = _imread_rate([str(samples.images[index]) for index in samples.sample_of_row], units)
         load = _measure_loading(Path(folder))
     return [
-        Measure("training samples of one worker ÷ cv2.imread", each, bare, "/s", 0.85, note=note),
-        Measure("the same, a picture decoded once for its people", shared, bare, "/s", 1.3, note=note),
+        Measure("training samples of one worker ÷ cv2.imread", each.rate, bare, "/s", 0.85, note=note),
+        Measure("the same, a picture decoded once for its people", shared.rate, bare, "/s", 1.3, note=note),
+        Measure(
+            "a worker's memory at the end of an epoch ÷ at its start",
+            each.last_memory,
+            each.first_memory,
+            "MB",
+            1.05,
+            at_least=False,
+            note=f"{units} training samples",
+        ),
         load,
     ]
 
@@ -122,7 +133,8 @@ def textured_pictures(folder: Path, count: int, seed: int = 0) -> Dataset:
         image = np.zeros((425, 640, 3), np.float32)
         for scale in (2, 8, 32, 128):
             noise = generator.standard_normal((425 // scale + 2, 640 // scale + 2, 3)).astype(np.float32)
-            image += cv2.resize(noise, (640, 425), interpolation=cv2.INTER_CUBIC) * (10 + 6 * np.log2(scale))
+            strength = (15 + 24 * index / max(count - 1, 1)) if scale == 2 else 10 + 6 * np.log2(scale)
+            image += cv2.resize(noise, (640, 425), interpolation=cv2.INTER_CUBIC) * strength
         path = folder / f"textured{index:03d}.jpg"
         cv2.imwrite(str(path), np.clip(image + 127, 0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 90])
         paths.append(path)
@@ -142,8 +154,17 @@ def _random_people(generator: np.random.Generator, count: int) -> People:
     return People(keypoints, np.full((count, 17), 2.0), boxes)
 
 
-def _loader_rate(samples: Dataset, units: int, share_decoding: bool) -> float:
-    """Units a second of the training loader with one worker and full augmentation, once it runs."""
+@dataclass(frozen=True)
+class LoaderRun:
+    """An epoch of the training loader with one worker, once it runs."""
+
+    rate: float  # units a second
+    first_memory: float  # MB of the worker's own memory when it had warmed up
+    last_memory: float  # and at the end of the epoch
+
+
+def run_loader(samples: Dataset, units: int, share_decoding: bool) -> LoaderRun:
+    """An epoch of at least `units` training units with full augmentation."""
     model = load_experiment(DATA_MODEL, ["model.augment.color=1", "model.augment.cutout=1"]).model
     algorithm = model.build(samples.skeleton)
     made = algorithm.units(samples)
@@ -155,13 +176,25 @@ def _loader_rate(samples: Dataset, units: int, share_decoding: bool) -> float:
         shuffle=True,
         share_decoding=share_decoding,
     )
-    seen, start = 0, 0.0
+    seen, start, first = 0, 0.0, 0.0
     for number, batch in enumerate(loader):
         if number >= WARM_BATCHES:
             seen += len(batch)
         if number == WARM_BATCHES - 1:
-            start = time.perf_counter()
-    return seen / (time.perf_counter() - start)
+            start, first = time.perf_counter(), worker_memory()
+    return LoaderRun(seen / (time.perf_counter() - start), first, worker_memory())
+
+
+def worker_memory() -> float:
+    """Private megabytes of this process's children; NaN where the system does not tell."""
+    pages = 0
+    for child in multiprocessing.active_children():
+        try:
+            fields = Path(f"/proc/{child.pid}/statm").read_text(encoding="ascii").split()
+        except OSError:
+            return math.nan
+        pages += int(fields[1]) - int(fields[2])  # resident less shared
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 class Repeated(Sequence[Sample]):

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 KEY = "posecli"  # of the header among the file's metadata
 SCHEMA = 1
+LATEST = Path("runs", "latest")
 BEST = "best.safetensors"
 
 
@@ -175,6 +176,8 @@ def resolve_model(name: str | Path) -> Path:
     Raises PosecliError saying what was looked for and where.
     """
     path = Path(name)
+    if path == LATEST and path.is_file():  # a system without links: the file holds the run's name
+        path = path.with_name(path.read_text(encoding="utf-8").strip())
     if path.is_dir():
         if (path / BEST).is_file():
             return path / BEST
@@ -185,7 +188,7 @@ def resolve_model(name: str | Path) -> Path:
         raise _pickle_error(path)
     if path.is_file():
         return path
-    if path == Path("runs/latest"):
+    if path == LATEST:
         raise PosecliError(
             f"no model: {path} does not exist here; train first, or name a run or checkpoint with --model"
         )

@@ -5,6 +5,8 @@ A matrix maps points: `p' = matrix[:, :2] @ p + matrix[:, 2]`. Pixel centres lie
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from posecli.types import FloatArray
@@ -39,26 +41,27 @@ def crop_matrix(
     and HRNet.
     """
     width, height = size
-    angle = np.deg2rad(rotation)
-    cosine, sine = np.cos(angle), np.sin(angle)
+    angle = math.radians(rotation)
+    cosine, sine = math.cos(angle), math.sin(angle)
     if unbiased:
-        ratio = np.array([(width - 1) / scale[0], (height - 1) / scale[1]])
-        middle = np.array([(width - 1) / 2, (height - 1) / 2])
+        across, down = (width - 1) / scale[0], (height - 1) / scale[1]
+        middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
     else:
-        ratio = np.array([width / scale[0], width / scale[0]])
-        middle = np.array([width / 2, height / 2])
-    linear = ratio[:, None] * np.array([[cosine, sine], [-sine, cosine]])
-    matrix = np.concatenate([linear, (middle - linear @ center)[:, None]], axis=1)
+        across = down = width / scale[0]
+        middle_x, middle_y = width / 2, height / 2
+    a, b, c, d = across * cosine, across * sine, -down * sine, down * cosine
+    x, y = middle_x - a * center[0] - b * center[1], middle_y - c * center[0] - d * center[1]
     if flip:
-        matrix[0] = -matrix[0]
-        matrix[0, 2] += width - 1
-    return matrix
+        a, b, x = -a, -b, width - 1 - x
+    return np.array([[a, b, x], [c, d, y]], dtype=np.float64)
 
 
 def invert(matrix: FloatArray) -> FloatArray:
-    """The inverse of affine maps (…, 2, 3)."""
-    linear = np.linalg.inv(matrix[..., :2])
-    return np.concatenate([linear, -linear @ matrix[..., 2:]], axis=-1)
+    """The inverse of an affine map (2, 3). Raises ZeroDivisionError for one that flattens the plane."""
+    a, b, x, c, d, y = matrix.ravel().tolist()
+    scale = 1 / (a * d - b * c)
+    p, q, r, s = d * scale, -b * scale, -c * scale, a * scale
+    return np.array([[p, q, -p * x - q * y], [r, s, -r * x - s * y]])
 
 
 def compose(second: FloatArray, first: FloatArray) -> FloatArray:

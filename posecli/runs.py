@@ -16,12 +16,11 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from posecli.checkpoint import Header, load_checkpoint, save_checkpoint
+from posecli.checkpoint import LATEST, Header, load_checkpoint, save_checkpoint
 from posecli.console import PosecliError, RunFailed
 from posecli.files import disk_errors, write_bytes, write_text
 
-RUNS = Path("runs")
-LATEST = RUNS / "latest"
+RUNS = LATEST.parent
 Record = dict[str, Any]
 
 

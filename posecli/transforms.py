@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -10,12 +11,14 @@ import numpy as np
 
 from posecli import geometry
 from posecli.augmentation import Augmentation
-from posecli.images import read_image, reduction_for
+from posecli.images import read_image, reduction_for, warp
 from posecli.skeleton import Skeleton
 from posecli.types import Array, Example, FloatArray, ImageArray, Sample
 
 NO_PIXELS = np.zeros((0, 0, 3), np.uint8)
-GREY = np.array([0.299, 0.587, 0.114])  # luma of RGB, Rec. 601
+GREY = np.tile([0.299, 0.587, 0.114], (3, 1))  # luma of RGB, Rec. 601, for each channel
+UNIT = np.eye(3)
+TURN = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)  # a small turn about the grey axis
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ class CropTransform:
         image = read_image(sample.image, reduce)
         if reduce > 1:
             matrix = geometry.compose(matrix, geometry.invert(geometry.reduction_matrix(reduce)))
-        return np.asarray(cv2.warpAffine(image, matrix, self.size, flags=cv2.INTER_LINEAR), dtype=np.uint8)
+        return warp(image, matrix, self.size)
 
     def _targets(self, sample: Sample, matrix: FloatArray, flip: bool) -> tuple[Array, Array]:
         people = sample.people
@@ -127,12 +130,13 @@ def truncated_normal(generator: np.random.Generator, count: int) -> FloatArray:
 def color_matrix(brightness: float, contrast: float, saturation: float, hue: float) -> FloatArray:
     """The (3, 4) map of RGB that turns the hue (degrees, about the grey axis), then saturates, then stretches around
     mid-grey by `contrast` and adds `brightness` grey levels."""
-    angle = np.deg2rad(hue)
-    cosine, sine = np.cos(angle), np.sin(angle)
-    turn = cosine * np.eye(3) + (1 - cosine) / 3 + sine / np.sqrt(3) * np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]])
-    saturate = saturation * np.eye(3) + (1 - saturation) * np.tile(GREY, (3, 1))
-    offset = np.full((3, 1), 127.5 * (1 - contrast) + brightness)
-    return np.concatenate([contrast * saturate @ turn, offset], axis=1)
+    angle = math.radians(hue)
+    cosine = math.cos(angle)
+    turn = cosine * UNIT + math.sin(angle) * TURN + (1 - cosine) / 3
+    matrix = np.empty((3, 4))
+    matrix[:, :3] = contrast * (saturation * UNIT + (1 - saturation) * GREY) @ turn
+    matrix[:, 3] = 127.5 * (1 - contrast) + brightness
+    return matrix
 
 
 def vary_colors(image: ImageArray, augmentation: Augmentation, generator: np.random.Generator) -> ImageArray:
@@ -151,12 +155,14 @@ def vary_colors(image: ImageArray, augmentation: Augmentation, generator: np.ran
 
 def cut_out(image: ImageArray, augmentation: Augmentation, generator: np.random.Generator) -> ImageArray:
     """The picture with one rectangle covered by a flat colour, with the augmentation's probability; in place."""
-    chosen, place = generator.random() < augmentation.cutout, generator.random(4)
+    chosen, places = generator.random() < augmentation.cutout, generator.random(4).tolist()
     color = generator.integers(0, 256, 3)
     if not chosen:
         return image
     low, high = augmentation.cutout_size
-    sides = ((low + (high - low) * place[:2]) * image.shape[1::-1]).astype(int)
-    left, top = ((image.shape[1::-1] - sides) * place[2:]).astype(int)
-    image[top : top + sides[1], left : left + sides[0]] = color
+    height, width = image.shape[:2]
+    across = int((low + (high - low) * places[0]) * width)
+    down = int((low + (high - low) * places[1]) * height)
+    left, top = int((width - across) * places[2]), int((height - down) * places[3])
+    image[top : top + down, left : left + across] = color
     return image

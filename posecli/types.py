@@ -170,10 +170,14 @@ class Dataset:
     def __getitem__(self, index: int) -> Sample:
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
-        start, stop = int(self.offsets[index]), int(self.offsets[index + 1])
+        return self.sample(index, int(self.offsets[index]), int(self.offsets[index + 1]))
+
+    def sample(self, index: int, start: int, stop: int) -> Sample:
+        """The sample with only the rows from `start` to `stop` of `people`, which must be its own."""
         people = self.people[start:stop]
         if people.instance_scores is None:  # truth: a prediction made for the row names it; detections have no truth
-            people = people.with_extra(row=np.arange(stop - start))
+            first = int(self.offsets[index])
+            people = people.with_extra(row=np.arange(start - first, stop - first))
         width, height = self.sizes[index]
         return Sample(
             id=self.ids[index],

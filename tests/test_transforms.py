@@ -11,6 +11,7 @@ import pytest
 
 from posecli import geometry
 from posecli.augmentation import Augmentation
+from posecli.images import warp
 from posecli.skeleton import Skeleton
 from posecli.transforms import CropTransform, color_matrix, cut_out, truncated_normal, vary_colors
 from posecli.types import People, Sample
@@ -105,6 +106,20 @@ def test_reduced_decoding_keeps_places(tmp_path: Path) -> None:
         weights = np.where(example.inputs["image"][..., 0] > 20, example.inputs["image"][..., 0], 0).astype(float)
         centers.append([(columns * weights).sum() / weights.sum(), (rows * weights).sum() / weights.sum()])
     assert np.abs(np.subtract(*centers)).max() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("center", "note"),
+    [((80, 60), "inside"), ((2, 3), "over the corner"), ((158, 118), "over the other"), ((-500, 60), "outside")],
+)
+def test_warp_equals_a_plain_warp(center: tuple[float, float], note: str) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
+    for rotation in (0.0, 33.0, -120.0):
+        for side in (20.0, 90.0, 400.0):
+            scale = np.array([side, side * 4 / 3])
+            matrix = geometry.crop_matrix(np.array(center, float), scale, (48, 64), rotation, flip=rotation > 0)
+            plain = cv2.warpAffine(image, matrix, (48, 64), flags=cv2.INTER_LINEAR)
+            assert np.abs(warp(image, matrix, (48, 64)).astype(int) - plain).max() <= 1, note
 
 
 def test_unlabelled_keypoints_stay_finite_and_invisible() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import overload
 
@@ -29,10 +28,8 @@ class PersonUnits(Sequence[Sample]):
     def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
         if isinstance(index, slice):
             return [self[position] for position in range(*index.indices(len(self)))]
-        sample_index = int(self.sample_index[index])
-        sample = self.samples[sample_index]
-        row = int(self.rows[index] - self.samples.offsets[sample_index])
-        return dataclasses.replace(sample, people=sample.people[row : row + 1])
+        row = int(self.rows[index])
+        return self.samples.sample(int(self.sample_index[index]), row, row + 1)
 
 
 def is_unit(samples: Dataset) -> BoolArray:

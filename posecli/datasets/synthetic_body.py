@@ -144,7 +144,7 @@ def pose_bodies(build: Build, draws: Draws) -> tuple[FloatArray, FloatArray]:
     The person faces any way, stands over the origin, and touches the ground unless in the air.
     """
     stance = draws.choice("stance", [stance.weight for stance in STANCES.values()])
-    upright = turn(2, draws.uniform("heading", 0, 360)) @ turn(0, draws.uniform("tilt", -7, 7))
+    upright = turn(2, _heading(draws)) @ turn(0, draws.uniform("tilt", -7, 7))
     frames = dict(_trunk_frames(draws, stance, upright))
     frames |= _leg_frames(draws, stance, upright)
     frames |= _arm_frames(draws, frames["chest"])
@@ -152,6 +152,12 @@ def pose_bodies(build: Build, draws: Draws) -> tuple[FloatArray, FloatArray]:
     lift = _angle(draws, "lift", "lift", stance) * (draws.uniform("in the air") < 0.5)
     joints[..., 2] += (lift - joints[..., 2].min(axis=1))[:, None] + 0.02 * build.stature[:, None]
     return joints, np.stack([frames[name] for name in FRAMES], axis=1)
+
+
+def _heading(draws: Draws) -> FloatArray:
+    """Where people face, in degrees about the world's z: one in ten anywhere, the others towards the camera, -90."""
+    towards = -90 + draws.uniform("turned", -60, 60) + draws.uniform("turned more", -30, 30)
+    return np.where(draws.uniform("any heading") < 0.1, draws.uniform("heading", 0, 360), towards)
 
 
 def _angle(draws: Draws, name: str, field: str, case: IntArray) -> FloatArray:

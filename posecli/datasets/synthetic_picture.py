@@ -123,7 +123,7 @@ def _bytes(noise: np.random.PCG64, shape: tuple[int, ...]) -> ImageArray:
 def _background(chance: random.Random, noise: np.random.PCG64, size: tuple[int, int], look: Look) -> ImageArray:
     canvas = _backdrop(chance, noise, size)
     for painter in (_wall, _clutter, _limbs):
-        if chance.random() < 0.75:
+        if chance.random() < 0.5:
             painter(chance, canvas, look)
     if chance.random() < 0.4:
         side = 3 + 2 * _below(chance, max(2, size[0] // 48))
@@ -188,7 +188,7 @@ def _clutter(chance: random.Random, canvas: ImageArray, look: Look) -> None:
 def _limbs(chance: random.Random, canvas: ImageArray, look: Look) -> None:
     """Strokes that look like arms, legs and heads, in the colours that people have."""
     height, width = canvas.shape[:2]
-    for _ in range(2 + _below(chance, 9)):
+    for _ in range(1 + _below(chance, 5)):
         at = (_below(chance, width), _below(chance, height))
         angle, length = _between(chance, 0, 2 * math.pi), _between(chance, 0.06, 0.2) * height
         thick, color = max(1, int(length * _between(chance, 0.12, 0.4))), _body_color(chance, look)
