@@ -185,7 +185,9 @@ class TrainConfig(Config):
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig, description="how the learning rate moves")
     accumulate: Positive = Field(1, description="batches summed up before the weights move")
     clip_norm: float | None = Field(None, gt=0, description="largest gradient norm")
-    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="arithmetic of the forward pass")
+    precision: Literal["fp32", "bf16", "fp16", "auto"] = Field(
+        "fp32", description="arithmetic of the forward pass; auto: bf16 where the device has it in hardware"
+    )
     channels_last: bool = Field(True, description="memory format of images and weights; faster nearly everywhere")
     freeze_norm: bool = Field(False, description="keep the running statistics of normalisation layers as they are")
     ema: float | None = Field(None, gt=0, lt=1, description="decay of an exponential moving average of the weights")

@@ -117,12 +117,13 @@ def _last_line(text: str) -> str:
 
 _DEVICE_SCRIPT = """
 import json, torch
+from posecli.training import has_bf16
 cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
 mps = torch.backends.mps.is_available()
 capability = torch.backends.cpu.get_cpu_capability()
 print(json.dumps({
     "cuda": cuda, "mps": mps, "threads": torch.get_num_threads(), "capability": capability,
-    "bf16": torch.cuda.is_bf16_supported() if cuda else torch.ops.mkldnn._is_mkldnn_bf16_supported(),
+    "bf16": has_bf16(torch.device("cuda" if cuda else "cpu")),
     "built": torch.version.cuda or "",
 }))
 """

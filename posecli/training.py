@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import platform
@@ -102,10 +103,19 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """The context for forward passes in fp32, bf16 or fp16."""
-    if precision == "fp32":
+    """The context for forward passes in fp32, bf16 or fp16; auto is bf16 where that is quick, else fp32."""
+    if precision == "fp32" or (precision == "auto" and not has_bf16(device)):
         return nullcontext()
-    return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
+    return torch.autocast(device.type, torch.float16 if precision == "fp16" else torch.bfloat16)
+
+
+@functools.cache
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device computes in bf16 in hardware; elsewhere bf16 is slower than fp32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return device.type == "cpu" and any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def train(

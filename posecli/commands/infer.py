@@ -53,7 +53,7 @@ def infer(
     draw: Annotated[bool, typer.Option("--draw/--no-draw", help="Write overlays.")] = True,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at a picture that cannot be read.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="fp32, bf16, fp16 or auto.")] = "fp32",
     batch_size: Annotated[int, typer.Option(min=1, help="Frames and people predicted at once.")] = 8,
     nproc: Annotated[int, typer.Option(min=1, help="Processes that share the sources.")] = 1,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
@@ -61,8 +61,8 @@ def infer(
     """Find keypoints in pictures and videos: overlays, results.jsonl, COCO results and long CSV."""
     from posecli.sources import find_sources
 
-    if precision not in ("fp32", "bf16", "fp16"):
-        raise PosecliError(f"no precision {precision!r}: choose fp32, bf16 or fp16")
+    if precision not in ("fp32", "bf16", "fp16", "auto"):
+        raise PosecliError(f"no precision {precision!r}: choose fp32, bf16, fp16 or auto")
     found_sources = find_sources(sources)
     folder = out or _new_folder()
     if nproc > 1:
