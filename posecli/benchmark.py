@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
 
 import cv2
 import numpy as np
@@ -31,7 +30,7 @@ from posecli.datasets.coco import coco_dataset
 from posecli.nn.normalize import Normalize
 from posecli.skeleton import house_skeleton
 from posecli.training import Training, autocast, choose_device
-from posecli.types import Dataset, People, Sample
+from posecli.types import Dataset, Made, People, Sample
 
 DATA_MODEL = "topdown/coco/resnet-50"
 WARM_BATCHES = 4  # batches of a loader that do not count: its worker is starting
@@ -197,7 +196,7 @@ def worker_memory() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-class Repeated(Sequence[Sample]):
+class Repeated(Made[Sample]):
     """Units many times over, each time as if of other pictures."""
 
     def __init__(self, units: Sequence[Sample], times: int) -> None:
@@ -209,13 +208,7 @@ class Repeated(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self.units) * self.times
 
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
-    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
-        if isinstance(index, slice):
-            return [self[position] for position in range(*index.indices(len(self)))]
+    def item(self, index: int) -> Sample:
         return self.units[index % len(self.units)]
 
 

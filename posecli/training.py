@@ -113,7 +113,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
 def has_bf16(device: torch.device) -> bool:
     """Whether the device computes in bf16 in hardware; elsewhere bf16 is slower than fp32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return device.type == "cpu" and any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
 

@@ -8,10 +8,11 @@ millimetres in the camera frame (x right, y down, z forward).
 from __future__ import annotations
 
 import dataclasses
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,42 @@ ImageArray = NDArray[np.uint8]
 SampleId = int | str
 ImageSource = Path | ImageArray | Callable[[], ImageArray]
 """Where a picture comes from: a file, pixels (RGB), or a picklable callable that makes the pixels when asked."""
+
+
+Item = TypeVar("Item")
+
+
+class Made(Sequence[Item]):
+    """A sequence whose items are made when they are asked for. Subclasses give `__len__` and `item`."""
+
+    @abstractmethod
+    def item(self, index: int) -> Item:
+        """The item at `index`, from 0 to length - 1."""
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
+        if isinstance(index, slice):
+            return [self.item(position) for position in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"item {index} of {len(self)}")
+        return self.item(index % len(self))
+
+
+class Chosen(Made[Item]):
+    """Some items of a sequence, which is kept as it is."""
+
+    def __init__(self, items: Sequence[Item], indices: IntArray) -> None:
+        self.items = items
+        self.indices = indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def item(self, index: int) -> Item:
+        return self.items[int(self.indices[index])]
 
 
 @dataclass(frozen=True)
@@ -204,8 +241,8 @@ class Dataset:
             sizes=self.sizes[chosen],
             offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
             people=self.people[np.concatenate(rows) if rows else np.zeros(0, np.int64)],
-            images=[self.images[i] for i in chosen],
-            cameras=None if self.cameras is None else [self.cameras[i] for i in chosen],
+            images=Chosen(self.images, chosen),
+            cameras=None if self.cameras is None else Chosen(self.cameras, chosen),
             ignore={new: self.ignore[int(old)] for new, old in enumerate(chosen) if int(old) in self.ignore},
         )
 

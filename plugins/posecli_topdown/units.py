@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import overload
-
 import numpy as np
 
-from posecli.types import BoolArray, Dataset, Sample
+from posecli.types import BoolArray, Dataset, Made, Sample
 
 
-class PersonUnits(Sequence[Sample]):
+class PersonUnits(Made[Sample]):
     """Every person of a dataset that can be cut out, as a Sample with that person alone; made when asked for."""
 
     def __init__(self, samples: Dataset) -> None:
@@ -21,13 +18,7 @@ class PersonUnits(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
-    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
-        if isinstance(index, slice):
-            return [self[position] for position in range(*index.indices(len(self)))]
+    def item(self, index: int) -> Sample:
         row = int(self.rows[index])
         return self.samples.sample(int(self.sample_index[index]), row, row + 1)
 

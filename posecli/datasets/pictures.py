@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from posecli.console import PosecliError
-from posecli.types import IntArray
+from posecli.types import IntArray, Made
 
 _SIDEWAYS = {5, 6, 7, 8}  # EXIF orientations that swap width and height
 
 
-class PicturePaths(Sequence[Path]):
+class PicturePaths(Made[Path]):
     """Paths in one folder, packed: loader workers share the names without a Python object for each."""
 
     def __init__(self, folder: Path, names: Sequence[str] | NDArray[np.str_]) -> None:
@@ -25,13 +24,7 @@ class PicturePaths(Sequence[Path]):
     def __len__(self) -> int:
         return len(self.names)
 
-    @overload
-    def __getitem__(self, index: int) -> Path: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Path]: ...
-    def __getitem__(self, index: int | slice) -> Path | Sequence[Path]:
-        if isinstance(index, slice):
-            return PicturePaths(self.folder, self.names[index])
+    def item(self, index: int) -> Path:
         return self.folder / str(self.names[index])
 
 

@@ -8,7 +8,6 @@ without any picture; `synthetic_dataset` adds what has to be seen: occlusion, bo
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +17,7 @@ from posecli.datasets.synthetic_picture import Painting, depth_order, draw_pictu
 from posecli.datasets.synthetic_scene import Scenes, synthetic_scenes
 from posecli.datasets.synthetic_surface import Look, body_parts, dress, facets, place_vertices
 from posecli.skeleton import house_skeleton
-from posecli.types import BoolArray, Dataset, FloatArray, ImageArray, ImageSource, IntArray, People
+from posecli.types import BoolArray, Dataset, FloatArray, ImageArray, ImageSource, IntArray, Made, People
 
 _HARDLY_SEEN = 0.05  # of the silhouette; whoever shows less has no labelled keypoint, as in COCO
 
@@ -34,7 +33,7 @@ class SyntheticPicture:
         return draw_picture(self.scene, self.look)
 
 
-class SyntheticPictures(Sequence[ImageSource]):
+class SyntheticPictures(Made[ImageSource]):
     """The pictures of scenes, each drawn when called."""
 
     def __init__(self, scenes: Scenes, look: Look) -> None:
@@ -44,7 +43,7 @@ class SyntheticPictures(Sequence[ImageSource]):
     def __len__(self) -> int:
         return len(self.scenes)
 
-    def __getitem__(self, index: int) -> SyntheticPicture:  # type: ignore[override]  # one at a time is all a Dataset asks
+    def item(self, index: int) -> SyntheticPicture:
         return SyntheticPicture(self.scenes.take(index), self.look.take(self.scenes.rows(index)))
 
 
