@@ -155,9 +155,9 @@ def pose_bodies(build: Build, draws: Draws) -> tuple[FloatArray, FloatArray]:
 
 
 def _heading(draws: Draws) -> FloatArray:
-    """Where people face, in degrees about the world's z: one in ten anywhere, the others towards the camera, -90."""
-    towards = -90 + draws.uniform("turned", -60, 60) + draws.uniform("turned more", -30, 30)
-    return np.where(draws.uniform("any heading") < 0.1, draws.uniform("heading", 0, 360), towards)
+    """Where people face, in degrees about the world's z: one in twelve anywhere, the others towards the camera, -90."""
+    towards = -90 + draws.uniform("turned", -45, 45) + draws.uniform("turned more", -25, 25)
+    return np.where(draws.uniform("any heading") < 1 / 12, draws.uniform("heading", 0, 360), towards)
 
 
 def _angle(draws: Draws, name: str, field: str, case: IntArray) -> FloatArray:

@@ -167,7 +167,7 @@ def _wall(chance: random.Random, canvas: ImageArray, look: Look) -> None:
 def _clutter(chance: random.Random, canvas: ImageArray, look: Look) -> None:
     """Things of no particular shape."""
     height, width = canvas.shape[:2]
-    for _ in range(3 + _below(chance, 14)):
+    for _ in range(2 + _below(chance, 8)):
         x, y = _below(chance, width), _below(chance, height)
         radius = 2 + int(_between(chance, 0, 0.5) ** 2 * width)
         color, kind = _any_color(chance, look), _below(chance, 4)

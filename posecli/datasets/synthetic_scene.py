@@ -214,16 +214,16 @@ def _frame(
 ) -> tuple[FloatArray, FloatArray]:
     """Focal lengths (N,) and centres (N, 2) that put the camera points (M, P, 3) into the picture as drawn by lot.
 
-    Mostly everybody is inside; of single people one in five is cut by the frame.
+    Mostly everybody is inside; one in ten is cut by the frame.
     """
     starts, flesh = offsets[:-1], 75.0  # millimetres around the points
     depth = points[..., 2:]
     low = np.minimum.reduceat(((points[..., :2] - flesh) / depth).min(axis=1), starts, axis=0)
     high = np.maximum.reduceat(((points[..., :2] + flesh) / depth).max(axis=1), starts, axis=0)
     alone = np.diff(offsets) == 1
-    cut = pictures.uniform("cut by the frame") < np.where(alone, 0.2, 0.1)
-    fill = np.where(alone, pictures.uniform("fill", 0.55, 0.97), pictures.uniform("crowd fill", 0.8, 0.99))
-    fill = np.where(cut, pictures.uniform("cut fill", 1.0, np.where(alone, 1.6, 1.08)), fill)
+    cut = pictures.uniform("cut by the frame") < 0.1
+    fill = np.where(alone, pictures.uniform("fill", 0.7, 0.97), pictures.uniform("crowd fill", 0.8, 0.99))
+    fill = np.where(cut, pictures.uniform("cut fill", 1.0, np.where(alone, 1.4, 1.08)), fill)
     picture = np.array(size, dtype=np.float64)
     focal = fill * (picture / (high - low)).min(axis=1)
     slack = np.abs(picture - focal[:, None] * (high - low)) / 2
