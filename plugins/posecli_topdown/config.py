@@ -95,7 +95,7 @@ class HeatmapConfig(TopDownConfig):
     def fields_for(cls, summary: DataSummary) -> tuple[Fields, list[str]]:
         fields, reasons = super().fields_for(summary)
         cells = max(fields["input_size"]) / 4
-        sigma = round(min(max(cells / 32, 1.5), 3.0), 2)
+        sigma = round(min(max(cells / 40, 1.5), 3.0), 2)
         why = f"sigma {sigma}: {cells:.0f} heatmap cells along the longer side"
         return fields | {"sigma": sigma}, [*reasons, why]
 
