@@ -7,6 +7,8 @@ import hashlib
 import json
 import math
 import platform
+import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -152,6 +154,11 @@ def sha256(path: Path) -> str:
     """The SHA-256 of a file, 64 hexadecimal digits."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def current_command() -> str:
+    """The command line of this process, as headers of checkpoints and results keep it."""
+    return shlex.join(["posecli", *sys.argv[1:]])
 
 
 def current_versions() -> dict[str, str]:

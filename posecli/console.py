@@ -82,6 +82,12 @@ def _finite(value: Any) -> Any:
     return value
 
 
+def few(values: Sequence[object], limit: int = 5) -> str:
+    """The first of some values, for a message: `'a', 'b' ...`; `none` when there are none."""
+    shown = ", ".join(map(repr, values[:limit]))
+    return f"{shown} ..." if len(values) > limit else shown or "none"
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> None:
     """Print a table on standard output; plain columns when it is not a terminal."""
     cells = [[str(cell) for cell in row] for row in rows]

@@ -13,7 +13,7 @@ from posecli import console, distributed
 from posecli.algorithm import Algorithm
 from posecli.checkpoint import current_versions, open_model, resolve_model, sha256
 from posecli.config import Experiment, Layers, dump, parse_metric, parse_setting, validate
-from posecli.console import PosecliError
+from posecli.console import PosecliError, few
 from posecli.data import Loader, unit_loader
 from posecli.datasets.config import StoredDatasetConfig
 from posecli.datasets.detect import coco_or_wholebody, detect_dataset
@@ -171,13 +171,13 @@ def score(truth: Dataset, predictions: Sequence[Prediction], metrics: Sequence[M
     strangers = [prediction.id for prediction in predictions if prediction.id not in known]
     if strangers and not people:
         raise PosecliError(
-            f"none of the {len(strangers)} predicted samples is in the data {truth.name!r} (it has {_few(truth.ids)}; "
-            f"predicted are {_few(strangers)}): score against the data that was predicted"
+            f"none of the {len(strangers)} predicted samples is in the data {truth.name!r} (it has {few(truth.ids)}; "
+            f"predicted are {few(strangers)}): score against the data that was predicted"
         )
     if strangers:
         _say(
             console.warn,
-            f"{len(strangers)} predicted samples are not in the data {truth.name!r} and not scored: {_few(strangers)}",
+            f"{len(strangers)} predicted samples are not in the data {truth.name!r} and not scored: {few(strangers)}",
         )
     return [one for metric in metrics for one in metric.compute(truth, people)]
 
@@ -215,6 +215,7 @@ class _Opened:
 
 def _open(model: str | Path, settings: Sequence[str], device: torch.device) -> _Opened:
     from posecli.detection import KEYPOINT_RCNN, keypoint_rcnn_file, open_keypoint_rcnn
+    from posecli.training import place
 
     if str(model) == KEYPOINT_RCNN:
         if settings:
@@ -222,8 +223,7 @@ def _open(model: str | Path, settings: Sequence[str], device: torch.device) -> _
         weights = keypoint_rcnn_file()
         return _Opened(open_keypoint_rcnn(weights, 0.05).to(device), KEYPOINT_RCNN, sha256(weights))
     algorithm, experiment = _open_checkpoint(model, settings, device)
-    if experiment.train.channels_last:
-        algorithm = algorithm.to(memory_format=torch.channels_last)
+    place(algorithm, device, experiment.train.channels_last)
     return _Opened(
         algorithm,
         experiment.model.name,
@@ -344,8 +344,3 @@ def _report_skipped(loader: Loader) -> None:
             console.warn,
             f"{len(skipped)} pictures could not be read and were skipped: {'; '.join(map(str, skipped))}",
         )
-
-
-def _few(ids: Sequence[object]) -> str:
-    shown = ", ".join(repr(sample_id) for sample_id in ids[:5])
-    return f"{shown} ..." if len(ids) > 5 else shown or "none"

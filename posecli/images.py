@@ -41,7 +41,7 @@ def read_image(image: ImageSource, reduce: int = 1) -> ImageArray:
 def reduction_for(image: ImageSource, shrink: float) -> int:
     """The largest factor at which `image` may be decoded when it will be shrunk `shrink` times anyway.
 
-    Only JPEG decodes faster at reduced scale; one factor of head room keeps the crop as sharp as from the full picture.
+    Only JPEG decodes faster at reduced scale. What is left has at least the crop's resolution.
     """
     if not isinstance(image, Path) or image.suffix.lower() not in JPEG_SUFFIXES:
         return 1

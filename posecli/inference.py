@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import shlex
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -227,10 +225,11 @@ def load(
 
 
 def _open(model: str, threshold: float, weights: Path | None) -> tuple[Algorithm, ResultsHeader]:
-    from posecli.checkpoint import current_versions, open_model, resolve_model, sha256
+    from posecli.checkpoint import current_command, current_versions, open_model, resolve_model, sha256
     from posecli.detection import keypoint_rcnn_file, open_keypoint_rcnn
+    from posecli.training import place
 
-    command = shlex.join(["posecli", *sys.argv[1:]])
+    command = current_command()
     if model == KEYPOINT_RCNN:
         file = keypoint_rcnn_file(weights)
         algorithm: Algorithm = open_keypoint_rcnn(file, threshold)
@@ -240,8 +239,7 @@ def _open(model: str, threshold: float, weights: Path | None) -> tuple[Algorithm
     if weights is not None:
         raise PosecliError(f"--model-weights goes with --model {KEYPOINT_RCNN}; a checkpoint holds its own weights")
     algorithm, experiment, _ = open_model(model)
-    if experiment.train.channels_last:
-        algorithm = algorithm.to(memory_format=torch.channels_last)
+    place(algorithm, torch.device("cpu"), experiment.train.channels_last)
     checksum = sha256(resolve_model(model))
     return algorithm, ResultsHeader(algorithm.skeleton, experiment.model.name, checksum, command, current_versions())
 

@@ -7,9 +7,7 @@ import json
 import math
 import platform
 import random
-import shlex
 import signal
-import sys
 import threading
 import time
 import warnings
@@ -32,6 +30,7 @@ from posecli.algorithm import Algorithm
 from posecli.batch import Batch
 from posecli.checkpoint import (
     Header,
+    current_command,
     current_versions,
     initialise,
     load_checkpoint,
@@ -197,7 +196,7 @@ class Training:
             world=distributed.world(),
         )
         self.metrics = _metrics(experiment, self.truth)
-        _place(algorithm, device, config.channels_last)
+        place(algorithm, device, config.channels_last)
         self.run = Run(folder, experiment, algorithm, device)
         self.network = algorithm if distributed.world() == 1 else DistributedDataParallel(algorithm)
         self.optimizers = build_optimizers(algorithm, config.optimizer)
@@ -529,7 +528,7 @@ class Training:
             scores=run.scores if run.scored == run.epoch or run.best_epoch == run.epoch else {},
             epoch=run.epoch,
             step=run.step,
-            command=_command(),
+            command=current_command(),
             versions=current_versions(),
         )
 
@@ -684,7 +683,7 @@ def _without_downloads(model: ModelConfig) -> ModelConfig:
     return model if without_downloads(fields) == fields else ModelConfig.model_validate(without_downloads(fields))
 
 
-def _place(algorithm: Algorithm, device: torch.device, channels_last: bool) -> None:
+def place(algorithm: Algorithm, device: torch.device, channels_last: bool) -> None:
     """Move the algorithm, with pictures and weights of convolutions in the wanted memory format."""
     algorithm.to(device)
     for module in algorithm.modules():
@@ -759,7 +758,7 @@ def _set_random_state(state: dict[str, Any], device: torch.device) -> None:
 
 def _environment(device: torch.device) -> dict[str, Any]:
     return {
-        "command": _command(),
+        "command": current_command(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "platform": platform.platform(),
         "device": _device_name(device),
@@ -767,10 +766,6 @@ def _environment(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "versions": current_versions(),
     }
-
-
-def _command() -> str:
-    return shlex.join(["posecli", *sys.argv[1:]])
 
 
 def _device_name(device: torch.device) -> str:

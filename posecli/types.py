@@ -134,6 +134,11 @@ class People:
         known: BoolArray = (self.scores > 0) & np.isfinite(self.keypoints).all(axis=-1)
         return known
 
+    @property
+    def crowd(self) -> BoolArray:
+        """Which rows stand for a group, (N,): `extra["crowd"]`, nobody where it is not given."""
+        return np.asarray(self.extra.get("crowd", np.zeros(len(self), dtype=bool)), dtype=bool)
+
     def with_extra(self, **arrays: Array) -> People:
         """The same rows with more per-row arrays."""
         return dataclasses.replace(self, extra={**self.extra, **arrays})

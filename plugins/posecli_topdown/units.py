@@ -31,5 +31,4 @@ def is_unit(samples: Dataset) -> BoolArray:
     has_area = np.asarray((people.boxes[:, 2:] > people.boxes[:, :2]).all(axis=1))
     if people.instance_scores is not None:
         return has_area
-    crowd = np.asarray(people.extra.get("crowd", np.zeros(len(people), dtype=bool)), dtype=bool)
-    return np.asarray(has_area & people.labelled.any(axis=1) & ~crowd)
+    return np.asarray(has_area & people.labelled.any(axis=1) & ~people.crowd)

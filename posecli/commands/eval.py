@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -69,6 +68,7 @@ def evaluate(
         if nproc > 1:
             raise typer.Exit(_launch(nproc, name))
         from posecli import distributed
+        from posecli.checkpoint import current_command
         from posecli.evaluation import evaluate_model
 
         console.output.quiet = console.output.quiet or not distributed.first_process()
@@ -85,7 +85,7 @@ def evaluate(
                 workers=workers,
                 strict=strict,
                 with_guess=guess,
-                command=shlex.join(["posecli", *sys.argv[1:]]),
+                command=current_command(),
             )
         finally:
             distributed.leave()

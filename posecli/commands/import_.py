@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -127,7 +125,7 @@ def _size(shape: tuple[int, ...]) -> str:
 
 
 def _write(out: Path, state: dict[str, Tensor], experiment: Experiment, skeleton: Skeleton, foreign: Foreign) -> Path:
-    from posecli.checkpoint import BEST, Header, current_versions, save_checkpoint
+    from posecli.checkpoint import BEST, Header, current_command, current_versions, save_checkpoint
     from posecli.config import dump
 
     path = out if out.suffix == ".safetensors" else out / BEST
@@ -136,7 +134,7 @@ def _write(out: Path, state: dict[str, Tensor], experiment: Experiment, skeleton
         skeleton=skeleton.to_dict(),
         epoch=_number(foreign.facts.get("epoch")),
         step=_number(foreign.facts.get("iter")),
-        command=shlex.join(["posecli", *sys.argv[1:]]),
+        command=current_command(),
         versions={**current_versions(), **{key: value for key, value in foreign.facts.items() if "version" in key}},
     )
     save_checkpoint(path, state, header)

@@ -61,7 +61,7 @@ def category_records(dataset: Dataset) -> Iterator[Record]:
 
 def image_records(dataset: Dataset, names: Sequence[str]) -> Iterator[Record]:
     """One record a picture. `ignore` holds polygons, and stands empty where rows would else be taken for regions."""
-    blank = ~dataset.people.labelled.any(axis=1) | _crowd(dataset)  # rows that a reader takes for regions
+    blank = ~dataset.people.labelled.any(axis=1) | dataset.people.crowd  # rows that a reader takes for regions
     blanks = np.bincount(dataset.sample_of_row[blank], minlength=len(dataset)).tolist()
     for index, (width, height) in enumerate(dataset.sizes.tolist()):
         record: Record = {"id": dataset.ids[index], "file_name": names[index], "width": width, "height": height}
@@ -85,7 +85,7 @@ def annotation_records(dataset: Dataset) -> Iterator[Record]:
         people.extra.get("category", np.ones(len(people), dtype=np.int64)).tolist(),
         _rounded(sides, 6).tolist(),
         _rounded(people.extra.get("area", box_areas(boxes)), 6).tolist(),
-        _crowd(dataset).tolist(),
+        dataset.people.crowd.tolist(),
         labelled.sum(axis=1).tolist(),
         strict=True,
     )
@@ -106,10 +106,6 @@ def annotation_ids(dataset: Dataset) -> IntArray:
     """The rows' ids, (P,); running numbers from 1 where the dataset has none."""
     known = dataset.people.extra.get("annotation_id")
     return np.arange(1, len(dataset.people) + 1) if known is None else known
-
-
-def _crowd(dataset: Dataset) -> Array:
-    return dataset.people.extra.get("crowd", np.zeros(len(dataset.people), dtype=bool))
 
 
 def _rounded(values: Array, digits: int) -> FloatArray:

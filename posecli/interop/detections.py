@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from posecli.console import PosecliError
+from posecli.console import PosecliError, few
 from posecli.types import Dataset, People, SampleId
 
 Detection = tuple[SampleId, int, float, list[float]]
@@ -31,14 +31,14 @@ def detected_dataset(samples: Dataset, path: Path, threshold: float = 0.0) -> tu
     if not ours:
         raise PosecliError(
             f"{path}: none of its {len(detections)} boxes is of a picture in {samples.name!r}; it names "
-            f"{_few(strangers)}, the data has {_few(list(samples.ids))}"
+            f"{few(strangers, 10)}, the data has {few(list(samples.ids), 10)}"
         )
     categories = set(np.unique(samples.people.extra["category"])) if "category" in samples.people.extra else None
     kept = [row for row in ours if row[2] >= threshold and (categories is None or row[1] in categories)]
     notes = [f"{len(kept)} of the {len(detections)} boxes of {path} are looked into"]
     if strangers:
         notes.append(
-            f"{path} has boxes of {len(strangers)} pictures that are not in {samples.name!r}: {_few(strangers)}"
+            f"{path} has boxes of {len(strangers)} pictures that are not in {samples.name!r}: {few(strangers, 10)}"
         )
     return _query(samples, sorted(kept, key=lambda row: known[row[0]]), known), notes
 
@@ -84,8 +84,3 @@ def _detection(path: Path, number: int, row: Any) -> Detection:
         raise PosecliError(
             f"{path}: detection {number} is not {{image_id, bbox: [x, y, width, height], score}}: {error!r}"
         ) from error
-
-
-def _few(ids: Sequence[object]) -> str:
-    shown = ", ".join(repr(sample_id) for sample_id in ids[:10])
-    return f"{shown} ..." if len(ids) > 10 else shown or "none"

@@ -53,7 +53,7 @@ def pair_people(truth: Dataset, predictions: Mapping[SampleId, People]) -> Pairs
     Raises PosecliError when a prediction has another number of keypoints or dimensions, or a row that does not exist.
     """
     people = truth.people
-    rows = np.flatnonzero(people.labelled.any(axis=1) & ~crowd_rows(people))
+    rows = np.flatnonzero(people.labelled.any(axis=1) & ~people.crowd)
     predicted = np.full((len(rows), *people.keypoints.shape[1:]), np.nan)
     found = np.zeros(len(rows), bool)
     starts = np.searchsorted(rows, truth.offsets)
@@ -75,12 +75,6 @@ def pair_people(truth: Dataset, predictions: Mapping[SampleId, People]) -> Pairs
         found[low:high] = taken
     visible = people.labelled[rows]
     return Pairs(rows, people.keypoints[rows].astype(np.float64), visible, predicted, found)
-
-
-def crowd_rows(people: People) -> BoolArray:
-    """Rows that stand for a group, which no metric scores, (N,)."""
-    crowd = people.extra.get("crowd")
-    return np.zeros(len(people), bool) if crowd is None else np.asarray(crowd, dtype=bool)
 
 
 def keypoint_distances(

@@ -12,7 +12,6 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from posecli.geometry import box_areas, keypoint_boxes
-from posecli.metrics.matching import crowd_rows
 from posecli.metrics.metric import Metric, Score
 from posecli.metrics.pck import require_2d
 from posecli.skeleton import Skeleton
@@ -118,7 +117,7 @@ def truth_annotations(truth: Dataset, areas: FloatArray, numbers: Mapping[Sample
     flat = _flat(np.where(labelled[..., None], people.keypoints, 0.0), np.where(labelled, people.scores, 0.0))
     boxes = _xywh(true_boxes(people))
     images = [numbers[truth.ids[index]] for index in truth.sample_of_row]
-    columns = zip(images, flat, boxes, areas.tolist(), crowd_rows(people), labelled.sum(axis=1), strict=True)
+    columns = zip(images, flat, boxes, areas.tolist(), people.crowd, labelled.sum(axis=1), strict=True)
     return [
         {
             "id": row,
