@@ -26,10 +26,11 @@ class Algorithm(nn.Module, ABC):
 
     skeleton: Skeleton
 
-    def units(self, samples: Dataset) -> Sequence[Sample]:
+    def units(self, samples: Dataset, train: bool = False) -> Sequence[Sample]:
         """What one network input stands for: by default a sample; top-down cuts one a person, a lifter windows.
 
-        A sequence with a `sample_index` attribute (U,) int says which sample each unit was cut from.
+        With `train` they are for training, which may cut otherwise than prediction. A sequence with a `sample_index`
+        attribute (U,) int says which sample each unit was cut from.
         """
         return samples  # type: ignore[return-value]  # Dataset has length and random access, all that is asked here
 
@@ -43,7 +44,10 @@ class Algorithm(nn.Module, ABC):
 
     @abstractmethod
     def predict(self, batch: Batch) -> list[Prediction]:
-        """One Prediction for each unit, in image pixels or millimetres; `batch.undo` is applied here, exactly once."""
+        """What was found, in image pixels or millimetres; `batch.undo` is applied here, exactly once.
+
+        One Prediction for each unit, or for each of the samples that a unit was put together from.
+        """
 
     def network(self) -> nn.Module:
         """The bare network: normalised pictures (B, 3, H, W) in, raw outputs out; what speed is held against."""

@@ -7,7 +7,6 @@ import json
 import math
 import multiprocessing
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from posecli.checkpoint import Header, current_versions, save_checkpoint
 from posecli.config import dump, load_experiment
 from posecli.data import unit_loader
 from posecli.datasets.coco import coco_dataset
+from posecli.measures import Measure, interleave
 from posecli.nn.normalize import Normalize
 from posecli.skeleton import house_skeleton
 from posecli.training import Training, autocast, choose_device
@@ -34,40 +34,6 @@ from posecli.types import Dataset, Made, People, Sample
 
 DATA_MODEL = "topdown/coco/resnet-50"
 WARM_BATCHES = 4  # batches of a loader that do not count: its worker is starting
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One ratio of ours to its limit, measured side by side."""
-
-    name: str
-    ours: float
-    limit: float  # what ours is held against: a bare loop, an import, another reader
-    unit: str
-    goal: float  # the ratio to reach
-    at_least: bool = True  # whether the ratio should be at least the goal, or at most
-    note: str = ""
-
-    @property
-    def ratio(self) -> float:
-        """Ours over the limit."""
-        return self.ours / self.limit
-
-    @property
-    def reached(self) -> bool:
-        """Whether the goal is reached."""
-        return self.ratio >= self.goal if self.at_least else self.ratio <= self.goal
-
-
-def interleave(actions: Sequence[Callable[[], object]], repeats: int) -> list[float]:
-    """The median seconds of each action; they take turns, so that a slow moment of the machine hits all alike."""
-    seconds: list[list[float]] = [[] for _ in actions]
-    for _ in range(repeats):
-        for index, action in enumerate(actions):
-            start = time.perf_counter()
-            action()
-            seconds[index].append(time.perf_counter() - start)
-    return [statistics.median(values) for values in seconds]
 
 
 # --- start-up -------------------------------------------------------------------------------------------------------
@@ -166,7 +132,7 @@ def run_loader(samples: Dataset, units: int, share_decoding: bool) -> LoaderRun:
     """An epoch of at least `units` training units with full augmentation."""
     model = load_experiment(DATA_MODEL, ["model.augment.color=1", "model.augment.cutout=1"]).model
     algorithm = model.build(samples.skeleton)
-    made = algorithm.units(samples)
+    made = algorithm.units(samples, train=True)
     loader = unit_loader(
         Repeated(made, math.ceil(units / len(made))),
         algorithm.transform(train=True),
@@ -321,7 +287,7 @@ class Bench:
         self.precision = precision
         self.training = Training(experiment, folder, choose_device(device), strict=True)
         algorithm = self.training.run.algorithm
-        units = algorithm.units(experiment.data.train.build())
+        units = algorithm.units(experiment.data.train.build(), train=True)
         transform = algorithm.transform(train=False)
         batch = collate([transform(unit, np.random.default_rng(0)) for unit in units])
         self.batch = batch.to(self.training.run.device)

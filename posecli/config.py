@@ -83,6 +83,8 @@ class ModelConfig(Component):
     """An algorithm: what `train` trains. `name` is `<family>.<variant>`; `--algo <family>` picks it by its default."""
 
     kind: ClassVar[str] = "model"
+    mmpose_prefixes: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """What MMPose calls the model's tensors where posecli does not: (their prefix, ours), the longest fitting one."""
 
     @classmethod
     def fields_for(cls, summary: DataSummary) -> tuple[Fields, list[str]]:

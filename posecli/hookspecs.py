@@ -59,6 +59,11 @@ def posecli_commands(app: typer.Typer) -> None:
 
 
 @hookspec
+def posecli_benchmarks(app: typer.Typer) -> None:
+    """Add subcommands to `posecli benchmark`; `posecli.measures` has what they print."""
+
+
+@hookspec
 def posecli_train_start(run: Run) -> None:
     """Called on the first rank before the first step; `run.folder` is the run's folder."""
 

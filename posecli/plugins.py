@@ -252,12 +252,12 @@ def catalog() -> Catalog:
     return load_catalog()
 
 
-def add_commands(app: typer.Typer) -> None:
+def add_commands(app: typer.Typer, hook: str = "posecli_commands") -> None:
     """Let every plugin add its subcommands; one that raises, or takes a name in use, is reported and left out."""
-    for implementation in catalog().manager.hook.posecli_commands.get_hookimpls():
+    for implementation in getattr(catalog().manager.hook, hook).get_hookimpls():
         before = len(app.registered_commands), len(app.registered_groups)
         taken = set(command_names(app))
-        _trace(f"{implementation.plugin_name}.posecli_commands(app)")
+        _trace(f"{implementation.plugin_name}.{hook}(app)")
         try:
             with contextlib.redirect_stdout(sys.stderr):
                 implementation.function(app)

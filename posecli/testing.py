@@ -111,8 +111,8 @@ class PluginContract:
     def test_examples_travel_between_processes(self) -> None:
         """Transforms and examples pickle, carry no weights, and depend on the generator alone."""
         algorithm, samples = self._built()
-        unit = algorithm.units(samples)[0]
         for train in (True, False):
+            unit = algorithm.units(samples, train)[0]
             content = pickle.dumps(algorithm.transform(train))
             assert len(content) < TRANSFORM_LIMIT, f"the transform takes {len(content)} bytes: does it hold weights?"
             example = algorithm.transform(train)(unit, np.random.default_rng(0))
@@ -232,8 +232,8 @@ class PluginContract:
 
 
 def example_batch(algorithm: Algorithm, samples: Dataset) -> Batch:
-    """All units of the samples as one batch, without augmentation."""
-    units = algorithm.units(samples)
+    """All training units of the samples as one batch, without augmentation."""
+    units = algorithm.units(samples, train=True)
     transform = algorithm.transform(train=False)
     return collate([transform(units[index], np.random.default_rng(index)) for index in range(len(units))])
 
@@ -245,7 +245,7 @@ def train_as_rank(folder: str, job: str, rank: str) -> None:
     distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=int(rank), world_size=RANKS)
     model = ModelConfig.model_validate(fields["model"])
     algorithm, samples = _build(model, DatasetConfig.model_validate(fields["dataset"]))
-    units = algorithm.units(samples)
+    units = algorithm.units(samples, train=True)
     assert len(units) % RANKS == 0, f"{len(units)} units do not go into {RANKS} equal parts"
     batch = _part(example_batch(algorithm, samples), int(rank))
     _train(DistributedDataParallel(algorithm.eval()), algorithm, batch, fields["rate"])

@@ -177,7 +177,7 @@ class Training:
         for note in samples.notes if self.first else ():
             console.note(note)
         algorithm = (experiment.model if fresh else _without_downloads(experiment.model)).build(samples.skeleton)
-        self.units = algorithm.units(samples)
+        self.units = algorithm.units(samples, train=True)
         if not len(self.units):
             raise PosecliError(f"{samples.name}: nothing to train on, nobody in it has a labelled keypoint")
         self.loader = unit_loader(

@@ -175,6 +175,7 @@ class Sample:
     people: People
     camera: Camera | None = None
     ignore: tuple[FloatArray, ...] = ()  # polygons (P, 2) in image pixels where nothing is to be learnt
+    frames: tuple[SampleId, ...] = ()  # for a unit put together from several samples: the sample of each row
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ class Guesser(Algorithm):
         self.frozen = torch.nn.Dropout()
         self.calls: list[tuple[bool, bool, int]] = []
 
-    def units(self, samples: Dataset) -> Sequence[Sample]:
+    def units(self, samples: Dataset, train: bool = False) -> Sequence[Sample]:
         return Units(samples)
 
     def transform(self, train: bool) -> Transform:

@@ -136,9 +136,10 @@ def test_what_does_not_match_is_listed_and_nothing_is_written(weights: dict[str,
 
 
 def test_two_of_theirs_for_one_of_ours_are_not_hidden(weights: dict[str, Tensor]) -> None:
-    model, backbone = build_for_import(load_experiment(CONFIG), house_skeleton("coco"))
+    experiment = load_experiment(CONFIG)
+    model = build_for_import(experiment, house_skeleton("coco"))
     both = {**weights, **older(weights)}
-    found = match(model, backbone, both)
+    found = match(model, experiment.model, both)
     assert not found.complete
     assert "keypoint_head.final_layer.weight" in found.unexpected
 

@@ -74,8 +74,8 @@ class SpotFinder(Algorithm):
         self.weight = nn.Parameter(torch.ones(1))
         self.batch_sizes: list[int] = []
 
-    def units(self, samples: Dataset) -> Sequence[Sample]:
-        return OnePerBox(samples) if self.needs == "boxes" else super().units(samples)
+    def units(self, samples: Dataset, train: bool = False) -> Sequence[Sample]:
+        return OnePerBox(samples) if self.needs == "boxes" else super().units(samples, train)
 
     def transform(self, train: bool) -> Transform:
         assert not train

@@ -13,7 +13,7 @@ import pytest
 LEVELS = [
     "types skeleton geometry",
     "config hookspecs plugins console files augmentation summary nn.config datasets.config metrics.config",
-    "nn codecs losses images transforms batch algorithm drawing suppression",
+    "nn codecs losses images transforms batch algorithm drawing suppression measures",
     "datasets metrics results checkpoint data interop scoring guess builtin testing distributed",
     "training optimization runs report inference sources detection overlays evaluation conversion datacheck autoconfig "
     "benchmark doctor scaffold",

@@ -79,7 +79,7 @@ class TopDown(Algorithm):
         self.register_buffer("flip_index", None if index is None else torch.from_numpy(index), persistent=False)
         self.register_buffer("keypoint_weights", None if weights is None else torch.tensor(weights), persistent=False)
 
-    def units(self, samples: Dataset) -> Sequence[Sample]:
+    def units(self, samples: Dataset, train: bool = False) -> Sequence[Sample]:
         return PersonUnits(samples)
 
     def transform(self, train: bool) -> Transform:

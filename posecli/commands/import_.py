@@ -57,8 +57,8 @@ def mmpose(
 
     experiment = load_experiment(config, settings or ())
     points = _skeleton(experiment, skeleton)
-    model, backbone = build_for_import(experiment, points)
-    found = match(model, backbone, foreign.state)
+    model = build_for_import(experiment, points)
+    found = match(model, experiment.model, foreign.state)
     _show_match(found, everything)
     state = take(model, foreign.state, found)
     if out is None:

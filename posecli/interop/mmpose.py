@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from posecli.algorithm import Algorithm
 from posecli.checkpoint import without_downloads
-from posecli.config import BackboneConfig, Experiment, dump
+from posecli.config import BackboneConfig, Experiment, ModelConfig, dump
 from posecli.console import PosecliError
 from posecli.interop.names import IGNORED, UNCOUNTED, our_names
 from posecli.interop.unpickle import load_torch, record_names
@@ -88,10 +88,11 @@ def _facts(meta: Any) -> dict[str, str]:
     return {key: str(meta[key]) for key in wanted if isinstance(meta.get(key), str | int | float)}
 
 
-def match(model: nn.Module, backbone: BackboneConfig | None, state: Mapping[str, Tensor]) -> Match:
+def match(model: nn.Module, config: ModelConfig, state: Mapping[str, Tensor]) -> Match:
     """Pair the model's tensors with a checkpoint's, by MMPose's names of either generation, and by shape."""
     own = model.state_dict()
-    renamed = our_names(state, backbone)
+    backbone = getattr(config, "backbone", None)
+    renamed = our_names(state, backbone if isinstance(backbone, BackboneConfig) else None, config.mmpose_prefixes)
     theirs: dict[str, str] = {}
     for name, ours in renamed.items():
         theirs.setdefault(ours, name)
@@ -109,12 +110,10 @@ def match(model: nn.Module, backbone: BackboneConfig | None, state: Mapping[str,
     )
 
 
-def build_for_import(experiment: Experiment, skeleton: Skeleton) -> tuple[Algorithm, BackboneConfig | None]:
-    """The untrained model of a config, without any download, and its backbone's config if it has one."""
+def build_for_import(experiment: Experiment, skeleton: Skeleton) -> Algorithm:
+    """The untrained model of a config, without any download."""
     fields = without_downloads(dump(experiment.model))
-    config = type(experiment.model).model_validate(fields)
-    backbone = getattr(config, "backbone", None)
-    return config.build(skeleton), backbone if isinstance(backbone, BackboneConfig) else None
+    return type(experiment.model).model_validate(fields).build(skeleton)
 
 
 def take(model: nn.Module, state: Mapping[str, Tensor], matched: Match) -> dict[str, Tensor]:

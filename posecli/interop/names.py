@@ -59,10 +59,12 @@ BACKBONES: dict[str, Callable[[BackboneConfig], Prefixes]] = {
 }
 
 
-def our_names(names: Iterable[str], backbone: BackboneConfig | None) -> dict[str, str]:
-    """Their name -> ours, for every name, in order."""
+def our_names(
+    names: Iterable[str], backbone: BackboneConfig | None, more: Iterable[tuple[str, str]] = ()
+) -> dict[str, str]:
+    """Their name -> ours, for every name, in order; `more` are prefixes of the model's own."""
     table = [] if backbone is None or backbone.name not in BACKBONES else BACKBONES[backbone.name](backbone)
-    prefixes = [*OLDER, *((f"backbone.{theirs}", f"backbone.{ours}") for theirs, ours in table)]
+    prefixes = [*more, *OLDER, *((f"backbone.{theirs}", f"backbone.{ours}") for theirs, ours in table)]
     prefixes.sort(key=lambda pair: -len(pair[0]))
     return {name: _renamed(name, prefixes) for name in names}
 

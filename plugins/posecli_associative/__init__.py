@@ -1,0 +1,11 @@
+"""Associative embedding: everybody in a picture at once, keypoints grouped into people by their tags."""
+
+from __future__ import annotations
+
+from posecli import hookimpl
+from posecli.config import ModelConfig
+
+
+@hookimpl
+def posecli_models() -> list[type[ModelConfig]]:
+    return []

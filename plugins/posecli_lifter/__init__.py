@@ -1,0 +1,11 @@
+"""Pose lifting: 3D poses from 2D keypoints, of one frame or of a video."""
+
+from __future__ import annotations
+
+from posecli import hookimpl
+from posecli.config import ModelConfig
+
+
+@hookimpl
+def posecli_models() -> list[type[ModelConfig]]:
+    return []
