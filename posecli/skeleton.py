@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+ROOT_NAMES = ("root", "pelvis", "hips", "hip", "mid_hip")
+
 
 @dataclass(frozen=True)
 class Skeleton:
@@ -51,6 +53,12 @@ class Skeleton:
         for left, right in self.flip_pairs:
             index[left], index[right] = right, left
         return index
+
+    @property
+    def root(self) -> int | None:
+        """The keypoint that a 3D pose is measured from, known by its name; None where there is none such."""
+        lower = [name.lower() for name in self.names]
+        return next((lower.index(name) for name in ROOT_NAMES if name in lower), None)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and strings, as in skeletons/*.yaml; unknown fields are left out."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -11,7 +11,11 @@ from posecli.console import PosecliError
 
 if TYPE_CHECKING:
     from posecli.metrics.metric import Metric
+    from posecli.metrics.mpjpe import Comparison
     from posecli.skeleton import Skeleton
+
+Alignment = Literal["none", "scale", "procrustes"]
+"""`none`: as predicted; `scale`: by the best factor; `procrustes`: moved, scaled and turned, but never mirrored."""
 
 
 class ApConfig(MetricConfig):
@@ -131,6 +135,93 @@ class NmeConfig(MetricConfig):
         return Nme(skeleton, find_normalizer(self.by, skeleton))
 
 
+class MpjpeConfig(MetricConfig):
+    """The mean error of 3D poses in mm, relative to the root: `mpjpe`; `mpjpe:none` in the camera frame.
+
+    `mpjpe:a` and `mpjpe:a,b` measure from another keypoint, or from between two; named or numbered.
+    """
+
+    name: ClassVar[str] = "mpjpe"
+    alignment: ClassVar[Alignment] = "none"
+    origin: str | None = Field(None, description="what both poses are measured from: none (the camera), a, or a,b")
+
+    @classmethod
+    def from_text(cls, value: str | None, option: str | None) -> Self:
+        if value is not None:
+            raise ValueError(f"{cls.name} has no threshold; write what is measured from as in {cls.name}:pelvis")
+        return cls(origin=option)
+
+    def build(self, skeleton: Skeleton) -> Metric:
+        from posecli.metrics.mpjpe import Comparison, Mpjpe, find_origin
+
+        return Mpjpe(skeleton, Comparison(self.alignment, find_origin(self.origin, skeleton)))
+
+
+class ScaledMpjpeConfig(MpjpeConfig):
+    """MPJPE after the best scale for each pose, about the root or what is given as for mpjpe."""
+
+    name: ClassVar[str] = "n-mpjpe"
+    alignment: ClassVar[Alignment] = "scale"
+
+
+class ProcrustesMpjpeConfig(MetricConfig):
+    """MPJPE after each pose is moved, scaled and turned to fit: P-MPJPE, also called PA-MPJPE."""
+
+    name: ClassVar[str] = "p-mpjpe"
+
+    def build(self, skeleton: Skeleton) -> Metric:
+        from posecli.metrics.mpjpe import Comparison, Mpjpe
+
+        return Mpjpe(skeleton, Comparison("procrustes"))
+
+
+class AlignedMpjpeConfig(ProcrustesMpjpeConfig):
+    """The same as p-mpjpe, under its other name."""
+
+    name: ClassVar[str] = "pa-mpjpe"
+
+
+class Pck3dConfig(MetricConfig):
+    """The share of 3D keypoints nearer than some mm: `3dpck@150`; `3dpck:scale`, `3dpck:procrustes` after alignment.
+
+    Poses are measured from the root, or as given for mpjpe: `3dpck:none`, `3dpck:a`, `3dpck:a,b`.
+    """
+
+    name: ClassVar[str] = "3dpck"
+    millimetres: float = Field(150.0, gt=0, description="the threshold; for 3dauc the end of the curve")
+    alignment: Alignment = Field("none", description="none, scale or procrustes")
+    origin: str | None = Field(None, description="what both poses are measured from: none (the camera), a, or a,b")
+
+    @classmethod
+    def from_text(cls, value: str | None, option: str | None) -> Self:
+        millimetres = 150.0 if value is None else _number(value, "length in millimetres")
+        if option == "scale" or option == "procrustes":
+            return cls(millimetres=millimetres, alignment=option)
+        return cls(millimetres=millimetres, origin=option)
+
+    def build(self, skeleton: Skeleton) -> Metric:
+        from posecli.metrics.mpjpe import Pck3d
+
+        return Pck3d(skeleton, self.comparison(skeleton), self.millimetres)
+
+    def comparison(self, skeleton: Skeleton) -> Comparison:
+        """What is compared; a pose that is moved to fit needs no origin."""
+        from posecli.metrics.mpjpe import Comparison, find_origin
+
+        return Comparison(self.alignment, () if self.alignment == "procrustes" else find_origin(self.origin, skeleton))
+
+
+class Auc3dConfig(Pck3dConfig):
+    """The mean of 3DPCK over 31 thresholds from 0 to some mm: `3dauc@150`; options as for 3dpck."""
+
+    name: ClassVar[str] = "3dauc"
+
+    def build(self, skeleton: Skeleton) -> Metric:
+        from posecli.metrics.mpjpe import Auc3d
+
+        return Auc3d(skeleton, self.comparison(skeleton), self.millimetres)
+
+
 def _number(text: str, what: str) -> float:
     try:
         return float(text)
@@ -138,4 +229,16 @@ def _number(text: str, what: str) -> float:
         raise ValueError(f"the {what} must be a number, got {text!r}") from None
 
 
-METRICS: list[type[MetricConfig]] = [ApConfig, PckConfig, AucConfig, EpeConfig, NmeConfig]
+METRICS: list[type[MetricConfig]] = [
+    ApConfig,
+    PckConfig,
+    AucConfig,
+    EpeConfig,
+    NmeConfig,
+    MpjpeConfig,
+    ScaledMpjpeConfig,
+    ProcrustesMpjpeConfig,
+    AlignedMpjpeConfig,
+    Pck3dConfig,
+    Auc3dConfig,
+]

@@ -52,13 +52,14 @@ def keypoint_pair(text: str, skeleton: Skeleton) -> tuple[int, int]:
     parts = [part.strip() for part in text.split(",")]
     if len(parts) != 2:
         raise PosecliError(f"normaliser {text!r}: give bbox, torso, head or two keypoints, as in left_eye,right_eye")
-    first, second = (_keypoint(part, skeleton) for part in parts)
+    first, second = (keypoint_index(part, skeleton) for part in parts)
     if first == second:
         raise PosecliError(f"normaliser {text!r}: the two keypoints are the same one")
     return first, second
 
 
-def _keypoint(text: str, skeleton: Skeleton) -> int:
+def keypoint_index(text: str, skeleton: Skeleton) -> int:
+    """The index of a keypoint, named or numbered. Raises PosecliError with the nearest name."""
     if text in skeleton.names:
         return skeleton.names.index(text)
     if text.isdigit() and int(text) < len(skeleton):

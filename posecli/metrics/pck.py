@@ -46,4 +46,4 @@ class Pck(Metric):
 def require_2d(truth: Dataset, name: str) -> None:
     """Raise PosecliError for 3D data, which has no pixels to measure."""
     if truth.people.keypoints.shape[2] != 2:
-        raise PosecliError(f"{name} is measured in the picture, the data {truth.name!r} has 3D keypoints: use epe")
+        raise PosecliError(f"{name} is measured in the picture, the data {truth.name!r} has 3D keypoints: use mpjpe")
