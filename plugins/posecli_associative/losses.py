@@ -5,10 +5,13 @@ Newell, Huang and Deng, Associative Embedding, NeurIPS 2017; with two resolution
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
+
+from posecli_associative.targets import SceneTargets
 
 Push = Literal["exp", "max", "exp-diagonal"]
 """How people's mean tags repel each other: exp(-d²), max(0, 1 - |d|), or exp(-d²) with each person's own 1 counted."""
@@ -51,3 +54,25 @@ def pull_and_push(tags: Tensor, visible: Tensor, kind: Push = "exp") -> tuple[Te
     own = 0 if kind == "exp-diagonal" else people
     push = (closeness.sum(dim=(1, 2)) - own) / (people * (people - 1)).clamp(min=1)
     return pull, 0.5 * push * (people > 1)
+
+
+@dataclass(frozen=True)
+class StageLoss:
+    """The weighted losses of one stage: MultiLossFactory in MMPose 0.x."""
+
+    heatmap: float = 1.0
+    pull: float = 1e-3
+    push: float = 1e-3
+    kind: Push = "exp"
+    supervise_empty: bool = True
+
+    def __call__(
+        self, heatmaps: Tensor, tags: Tensor | None, targets: SceneTargets, mask: Tensor
+    ) -> dict[str, Tensor]:
+        """Scalars `heatmap`, and `pull` and `push` where the stage has tags: means over the pictures."""
+        error = heatmap_loss(heatmaps, targets.heatmaps, mask, self.supervise_empty)
+        losses = {"heatmap": self.heatmap * error.mean()}
+        if tags is not None:
+            pull, push = pull_and_push(tags_at(tags, targets.cells), targets.visible, self.kind)
+            losses |= {"pull": self.pull * pull.mean(), "push": self.push * push.mean()}
+        return losses
