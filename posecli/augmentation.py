@@ -1,4 +1,4 @@
-"""How training pictures are varied. A config, so torch-free and numpy-free; transforms.py does what it says."""
+"""How training pictures are varied. Configs, so torch-free and numpy-free; transforms do what they say."""
 
 from __future__ import annotations
 
@@ -7,8 +7,20 @@ from pydantic import Field
 from posecli.config import Config, Fraction, Positive
 
 
-class Augmentation(Config):
-    """How much a training picture is varied; a probability of 0 turns a part off.
+class Appearance(Config):
+    """How much the look of a training picture is varied; a probability of 0 turns a part off."""
+
+    color: Fraction = Field(0.0, description="probability of varying brightness, contrast, saturation and hue")
+    brightness: float = Field(32.0, ge=0, description="largest change in grey levels")
+    contrast: Fraction = Field(0.5, description="largest relative change")
+    saturation: Fraction = Field(0.5, description="largest relative change")
+    hue: float = Field(18.0, ge=0, description="largest turn in degrees")
+    cutout: Fraction = Field(0.0, description="probability of covering a rectangle")
+    cutout_size: tuple[float, float] = Field((0.1, 0.4), description="sides of the rectangle, fractions of the input")
+
+
+class Augmentation(Appearance):
+    """How much the crop of one person is varied; a probability of 0 turns a part off.
 
     The defaults are those of the reference's 2D body recipes.
     """
@@ -21,10 +33,3 @@ class Augmentation(Config):
     scale: tuple[float, float] = Field((0.5, 1.5), description="range of the box's scale")
     rotate: float = Field(80.0, ge=0, le=180, description="largest rotation in degrees")
     rotate_probability: Fraction = Field(0.6, description="probability of rotating")
-    color: Fraction = Field(0.0, description="probability of varying brightness, contrast, saturation and hue")
-    brightness: float = Field(32.0, ge=0, description="largest change in grey levels")
-    contrast: Fraction = Field(0.5, description="largest relative change")
-    saturation: Fraction = Field(0.5, description="largest relative change")
-    hue: float = Field(18.0, ge=0, description="largest turn in degrees")
-    cutout: Fraction = Field(0.0, description="probability of covering a rectangle")
-    cutout_size: tuple[float, float] = Field((0.1, 0.4), description="sides of the rectangle, fractions of the input")

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from posecli import geometry
-from posecli.augmentation import Augmentation
+from posecli.augmentation import Appearance, Augmentation
 from posecli.images import read_image, reduction_for, warp
 from posecli.skeleton import Skeleton
 from posecli.types import Array, Example, FloatArray, ImageArray, Sample
@@ -139,7 +139,7 @@ def color_matrix(brightness: float, contrast: float, saturation: float, hue: flo
     return matrix
 
 
-def vary_colors(image: ImageArray, augmentation: Augmentation, generator: np.random.Generator) -> ImageArray:
+def vary_colors(image: ImageArray, augmentation: Appearance, generator: np.random.Generator) -> ImageArray:
     """The picture in another light, with the augmentation's probability."""
     chosen, draws = generator.random() < augmentation.color, generator.uniform(-1, 1, 4)
     if not chosen:
@@ -153,7 +153,7 @@ def vary_colors(image: ImageArray, augmentation: Augmentation, generator: np.ran
     return np.asarray(cv2.transform(image, matrix.astype(np.float32)), dtype=np.uint8)
 
 
-def cut_out(image: ImageArray, augmentation: Augmentation, generator: np.random.Generator) -> ImageArray:
+def cut_out(image: ImageArray, augmentation: Appearance, generator: np.random.Generator) -> ImageArray:
     """The picture with one rectangle covered by a flat colour, with the augmentation's probability; in place."""
     chosen, places = generator.random() < augmentation.cutout, generator.random(4).tolist()
     color = generator.integers(0, 256, 3)

@@ -1,0 +1,230 @@
+"""From a scene to a network input: one matrix, one warp, and a mask of where the loss counts. Runs in loader workers."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from posecli import geometry
+from posecli.images import read_image, reduction_for, warp
+from posecli.skeleton import Skeleton
+from posecli.transforms import NO_PIXELS, cut_out, vary_colors
+from posecli.types import Array, BoolArray, Example, FloatArray, ImageArray, IntArray, People, Sample
+from posecli_associative.augmentation import SceneAugmentation
+
+MULTIPLE = 64  # sides of inputs are multiples of it when evaluating: maps of 1/4 that are halved four times fit
+_SUBPIXEL = 4  # bits behind the point of the polygons that OpenCV fills
+_FAR = 2**14  # polygons are cut off so many pixels away: OpenCV counts in 32 bits
+
+
+@dataclass(frozen=True)
+class SceneTransform:
+    """The whole picture with everybody in it: input `image` (H, W, 3) uint8 RGB.
+
+    Targets, people in the dataset's order, rows after the last are 0: `keypoints` (P, K, 2) float32 in input pixels,
+    `visible` (P, K) float32, 1 where labelled and inside the input; `mask` (H / 2, W / 2) uint8, 1 where the loss
+    counts; `size` (2,) float32, width and height of what the input shows of the picture. At most `max_people` people
+    are kept, those with the most visible keypoints, among equals the largest; others are masked out like crowds.
+
+    Training fills an input of `size` by a random part of the picture. Evaluation shows the whole picture, its short
+    side as long as that side of `size`, in the middle of an input whose sides are multiples of 64; with `scales` there
+    are inputs `image@0.5` … too, and `undo` belongs to scale 1. Both as MMPose 0.x does, see docs/architecture.md.
+    """
+
+    skeleton: Skeleton
+    size: tuple[int, int]  # width, height of the input, even
+    augmentation: SceneAugmentation | None = None  # None when evaluating
+    max_people: int = 30
+    unbiased: bool = False  # UDP's matrix, see geometry.crop_matrix; evaluation then puts the picture at the upper left
+    scales: tuple[float, ...] = (1.0,)  # of the evaluation, 1 among them
+    border: Literal["counts", "ignored"] = "counts"  # whether the loss counts where the input shows no picture
+
+    def __call__(self, sample: Sample, generator: np.random.Generator) -> Example:
+        if self.augmentation is None:
+            inputs, matrix, size = self._whole(sample)
+            flip = False
+        else:
+            matrix, flip, size = self._part(sample, generator), False, self.size
+            matrix, flip = self._mirrored(matrix, generator)
+            image = self._pixels(sample, matrix)
+            image = cut_out(vary_colors(image, self.augmentation, generator), self.augmentation, generator)
+            inputs = {"image": image}
+        targets = self._targets(sample, matrix, flip, size)
+        kept = sample if not isinstance(sample.image, np.ndarray) else dataclasses.replace(sample, image=NO_PIXELS)
+        return Example(inputs, targets, kept, geometry.invert(matrix))
+
+    # --- training -----------------------------------------------------------------------------------------------------
+
+    def _part(self, sample: Sample, generator: np.random.Generator) -> FloatArray:
+        """The matrix of a random part of the picture, not mirrored."""
+        assert self.augmentation is not None
+        low, high = self.augmentation.scale
+        drawn = generator.random(4).tolist()
+        part = np.array(sample.size) * (low + (high - low) * drawn[0])
+        rotation = (2 * drawn[1] - 1) * self.augmentation.rotate
+        center = self._middle(sample.size) + (2 * np.array(drawn[2:]) - 1) * self.augmentation.shift * part
+        rectangle = self._fitted(part)
+        return geometry.crop_matrix(center, rectangle, self.size, rotation, unbiased=self.unbiased)
+
+    def _middle(self, size: tuple[int, int]) -> FloatArray:
+        return (np.array(size, dtype=np.float64) - (1 if self.unbiased else 0)) / 2
+
+    def _fitted(self, part: FloatArray) -> FloatArray:
+        """The part's width and height in the input's aspect: the longer side cut, or the shorter one grown."""
+        assert self.augmentation is not None
+        aspect = self.size[0] / self.size[1]
+        if self.augmentation.side == "long":
+            return geometry.fit_aspect(part, aspect)
+        width, height = part.tolist()
+        return np.array([min(width, height * aspect), min(height, width / aspect)])
+
+    def _mirrored(self, matrix: FloatArray, generator: np.random.Generator) -> tuple[FloatArray, bool]:
+        """Now and then the matrix with left and right exchanged; never when the flip pairs are unknown."""
+        assert self.augmentation is not None
+        if generator.random() >= self.augmentation.flip or self.skeleton.flip_pairs is None:
+            return matrix, False
+        return geometry.compose(np.array([[-1.0, 0, self.size[0] - 1], [0, 1, 0]]), matrix), True
+
+    def _pixels(self, sample: Sample, matrix: FloatArray) -> ImageArray:
+        """The picture warped, decoded at reduced scale where the warp shrinks it by as much."""
+        a, b, c, d = matrix[:, :2].ravel().tolist()
+        reduce = reduction_for(sample.image, 1 / math.sqrt(abs(a * d - b * c)))
+        image = read_image(sample.image, reduce)
+        if reduce > 1:
+            matrix = geometry.compose(matrix, geometry.invert(geometry.reduction_matrix(reduce)))
+        return warp(image, matrix, self.size)
+
+    # --- evaluation ---------------------------------------------------------------------------------------------------
+
+    def _whole(self, sample: Sample) -> tuple[dict[str, Array], FloatArray, tuple[int, int]]:
+        """The whole picture at every scale, the matrix of scale 1 and the size of its input."""
+        size = self.input_size(sample.size)
+        matrix = self._whole_matrix(sample.size, size, size)
+        image = read_image(sample.image)
+        inputs: dict[str, Array] = {"image": warp(image, matrix, size)}
+        for scale in self.scales:
+            if scale != 1:
+                scaled = self.input_size(sample.size, scale)
+                inputs[f"image@{scale:g}"] = warp(image, self._whole_matrix(sample.size, size, scaled), scaled)
+        return inputs, matrix, size
+
+    def input_size(self, picture: tuple[int, int], scale: float = 1.0) -> tuple[int, int]:
+        """Width and height of the input that shows a picture of that width and height at a scale.
+
+        At the smallest of the scales its sides are multiples of 64, at the others in proportion.
+        """
+        smallest = min(self.scales)
+        upright = picture[0] < picture[1]
+        short = _up(smallest * self.size[0 if upright else 1])
+        long = _up(short / min(picture) * max(picture))
+        sides = int(short * scale / smallest), int(long * scale / smallest)
+        return sides if upright else (sides[1], sides[0])
+
+    def _whole_matrix(self, picture: tuple[int, int], base: tuple[int, int], size: tuple[int, int]) -> FloatArray:
+        """From the picture's pixels to those of an input of `size`, which shows the same as the one of size `base`."""
+        narrow = 0 if picture[0] < picture[1] else 1
+        if self.unbiased:  # pixel centres in the upper left corner meet
+            factor = (base[narrow] - 1) / (picture[narrow] - 1)
+            rectangle = (np.array(base) - 1) / factor
+            across, down = ((np.array(size) - 1) / rectangle).tolist()
+            return np.array([[across, 0, 0], [0, down, 0]])
+        rectangle = np.array(base) * picture[narrow] / base[narrow]
+        center = np.array([round(side / 2) for side in picture], dtype=np.float64)  # a whole pixel, as in the reference
+        return geometry.crop_matrix(center, rectangle, size)
+
+    # --- targets ------------------------------------------------------------------------------------------------------
+
+    def _targets(self, sample: Sample, matrix: FloatArray, flip: bool, size: tuple[int, int]) -> dict[str, Array]:
+        people = sample.people
+        points, visible = self._points(people, matrix, flip, size)
+        rows = np.flatnonzero(visible.any(axis=1))
+        taken = self._taken(rows, visible, people)
+        keypoints = np.zeros((self.max_people, len(self.skeleton), 2), np.float32)
+        seen = np.zeros((self.max_people, len(self.skeleton)), np.float32)
+        keypoints[: len(taken)] = np.where(visible[taken, :, None], points[taken], 0)
+        seen[: len(taken)] = visible[taken]
+        hidden = people.crowd | ~people.labelled.any(axis=1)
+        hidden[np.setdiff1d(rows, taken)] = True
+        shown = np.minimum(np.hypot(*matrix[:, :2]) * np.array(sample.size), size)
+        return {
+            "keypoints": keypoints,
+            "visible": seen,
+            "mask": self._mask(sample, hidden, matrix, size),
+            "size": shown.astype(np.float32),
+        }
+
+    def _points(
+        self, people: People, matrix: FloatArray, flip: bool, size: tuple[int, int]
+    ) -> tuple[FloatArray, BoolArray]:
+        """Keypoints (N, K, 2) in input pixels, and which are labelled, inside the input and of no crowd (N, K)."""
+        points = geometry.apply(matrix, people.keypoints[..., :2].astype(np.float64))
+        limits = np.array(size) - 1
+        with np.errstate(invalid="ignore"):
+            inside = ((points >= 0) & (points <= limits)).all(axis=-1)
+        visible = np.asarray(inside & people.labelled & ~people.crowd[:, None])
+        if flip:
+            index = self.skeleton.flip_index
+            points, visible = points[:, index], visible[:, index]
+        return points, visible
+
+    def _taken(self, rows: IntArray, visible: BoolArray, people: People) -> IntArray:
+        """Which of the rows are learnt, in their order: the fullest and largest where there are too many."""
+        if len(rows) <= self.max_people:
+            return rows
+        boxes = geometry.keypoint_boxes(people.keypoints[rows]) if people.boxes is None else people.boxes[rows]
+        order = np.lexsort((-geometry.box_areas(boxes), -visible[rows].sum(axis=1)))
+        return np.sort(rows[order[: self.max_people]])
+
+    def _mask(self, sample: Sample, hidden: BoolArray, matrix: FloatArray, size: tuple[int, int]) -> Array:
+        """(H / 2, W / 2) uint8: 0 over ignored polygons and over `hidden` rows, 1 elsewhere."""
+        halved = geometry.compose(geometry.reduction_matrix(2), matrix)
+        shape = size[1] // 2, size[0] // 2
+        if self.border == "counts":
+            mask = np.ones(shape, np.uint8)
+        else:
+            mask = np.zeros(shape, np.uint8)
+            width, height = sample.size
+            fill(mask, halved, _corners(np.array([[-0.5, -0.5, width - 0.5, height - 0.5]]))[0], 1)
+        for polygon in (*sample.ignore, *uncovered(sample, hidden)):
+            fill(mask, halved, polygon, 0)
+        return mask
+
+
+def fill(mask: Array, matrix: FloatArray, polygon: FloatArray, value: int) -> None:
+    """Write `value` into the pixels of `mask` that a polygon (P, 2) covers once `matrix` has moved it."""
+    moved = np.clip(geometry.apply(matrix, polygon.astype(np.float64)), -_FAR, _FAR)
+    cv2.fillPoly(mask, [np.rint(moved * 2**_SUBPIXEL).astype(np.int32)], value, shift=_SUBPIXEL)
+
+
+def uncovered(sample: Sample, hidden: BoolArray) -> FloatArray:
+    """The boxes, as polygons (M, 4, 2), of the `hidden` rows (N,) that no ignored polygon of the sample stands for.
+
+    A row's own polygon has a point in its box. Of a row without area nothing is seen.
+    """
+    people = sample.people
+    if people.boxes is None or not hidden.any():
+        return np.zeros((0, 4, 2))
+    boxes = people.boxes[hidden].astype(np.float64)
+    seen = geometry.box_areas(boxes) > 0
+    if "area" in people.extra:
+        seen &= np.asarray(people.extra["area"])[hidden] > 0
+    if sample.ignore:
+        points = np.concatenate(sample.ignore)[None]  # (1, P, 2)
+        inside = ((points >= boxes[:, None, :2] - 1) & (points <= boxes[:, None, 2:] + 1)).all(axis=-1)
+        seen &= ~inside.any(axis=1)
+    return _corners(boxes[seen])
+
+
+def _corners(boxes: FloatArray) -> FloatArray:
+    """The corners (N, 4, 2) of boxes (N, 4), in order."""
+    return boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
+
+
+def _up(length: float) -> int:
+    """The next multiple of 64 that is not below."""
+    return math.ceil(length / MULTIPLE) * MULTIPLE
