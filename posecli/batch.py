@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from posecli.types import Example, Sample
+from posecli.types import Array, Example, Sample
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Batch:
 
     inputs: dict[str, Tensor]
     targets: dict[str, Tensor]
-    samples: tuple[Sample, ...]
+    samples: Sequence[Sample]  # some are made anew each time they are asked for
     undo: Tensor  # (B, 2, 3) float64: input pixels -> image pixels
 
     def __len__(self) -> int:
@@ -48,15 +49,34 @@ class Batch:
         )
 
 
-def collate(examples: Sequence[Example]) -> Batch:
-    """Stack examples of equal shapes."""
+Allocate = Callable[[tuple[int, ...], np.dtype[Any]], Array]
+"""Memory for an array of that shape and type, whatever it holds."""
+
+
+def collate(examples: Sequence[Example], allocate: Allocate = np.empty) -> Batch:
+    """Stack examples of equal shapes, into memory that `allocate` gives."""
+    undo = [np.asarray(example.undo, np.float64) for example in examples]
     return Batch(
-        _stack([example.inputs for example in examples]),
-        _stack([example.targets for example in examples]),
+        _stack_each([example.inputs for example in examples], allocate),
+        _stack_each([example.targets for example in examples], allocate),
         tuple(example.sample for example in examples),
-        torch.from_numpy(np.stack([example.undo for example in examples]).astype(np.float64)),
+        _stack(undo, allocate),
     )
 
 
-def _stack(rows: Sequence[dict[str, np.ndarray]]) -> dict[str, Tensor]:
-    return {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
+def _stack_each(rows: Sequence[dict[str, Array]], allocate: Allocate) -> dict[str, Tensor]:
+    return {name: _stack([row[name] for row in rows], allocate) for name in rows[0]}
+
+
+def _stack(arrays: Sequence[Array], allocate: Allocate) -> Tensor:
+    first = np.asarray(arrays[0])
+    return torch.from_numpy(np.stack(arrays, out=allocate((len(arrays), *first.shape), first.dtype)))
+
+
+def alike(examples: Sequence[Example], size: int) -> list[list[int]]:
+    """Places of examples with equal shapes, at most `size` together: whole pictures may have sizes of their own."""
+    groups: dict[tuple[tuple[str, tuple[int, ...]], ...], list[int]] = {}
+    for place, example in enumerate(examples):
+        shapes = [(name, array.shape) for name, array in (example.inputs | example.targets).items()]
+        groups.setdefault(tuple(shapes), []).append(place)
+    return [group[start : start + size] for group in groups.values() for start in range(0, len(group), size)]

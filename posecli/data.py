@@ -17,11 +17,13 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from posecli.algorithm import Transform
-from posecli.batch import Batch, collate
+from posecli.batch import Batch, alike, collate
 from posecli.console import PosecliError
 from posecli.images import UnreadableImage, read_image
+from posecli.sharing import Parcel, Ring
 from posecli.types import Example, ImageArray, IntArray, Sample
 
+AHEAD = 2  # batches that a worker makes before they are asked for
 Key = tuple[int, int]
 """Epoch and unit: all that a worker is told, and all that the unit's randomness comes from, beside the seed."""
 
@@ -34,8 +36,10 @@ class Fault:
     skippable: bool
 
 
-Made = tuple[Batch | None, list[Fault]]
-"""What a worker sends back: the batch of the units that could be made, and what went wrong with the others."""
+Made = tuple[list[Batch], list[Fault]]
+"""The units that could be made, in batches of equal shapes, and what went wrong with the others."""
+Sent = tuple[list[Parcel], list[Fault]]
+"""The same as a worker sends it."""
 
 
 class Order:
@@ -110,7 +114,11 @@ class Order:
         return np.resize(chunk, share * self.world)[self.rank * share : (self.rank + 1) * share]
 
 
-class UnitSource(TorchDataset[Example | Fault]):
+Item = tuple[int, Example | Fault]
+"""A unit's number, and what was made of it."""
+
+
+class UnitSource(TorchDataset[Item]):
     """Makes the network input of a unit. Everything random comes from (seed, epoch, unit), so any worker may do it."""
 
     def __init__(
@@ -123,13 +131,14 @@ class UnitSource(TorchDataset[Example | Fault]):
         self.substitute = substitute
         self._decoded: tuple[int, ImageArray] | None = None  # the sample decoded last, and its picture
 
-    def __getitem__(self, key: Key) -> Example | Fault:
+    def __getitem__(self, key: Key) -> Item:
+        epoch, unit = key
         try:
-            return self._example(*key)
+            return unit, self._example(epoch, unit)
         except UnreadableImage as error:
-            return Fault(str(error), skippable=True)
+            return unit, Fault(str(error), skippable=True)
         except PosecliError as error:
-            return Fault(str(error), skippable=False)
+            return unit, Fault(str(error), skippable=False)
 
     def _example(self, epoch: int, unit: int) -> Example:
         generator = np.random.default_rng((self.seed, epoch, unit))
@@ -146,24 +155,24 @@ class UnitSource(TorchDataset[Example | Fault]):
             self._decoded = (index, read_image(sample.image))
         return self._decoded[1]
 
-    def __getitems__(self, keys: list[Key]) -> list[Example | Fault]:
+    def __getitems__(self, keys: list[Key]) -> list[Item]:
         """The units of one batch; in training an unreadable one is followed by a substitute."""
         return [item for key in keys for item in self._with_substitute(key)]
 
-    def _with_substitute(self, key: Key) -> Iterator[Example | Fault]:
+    def _with_substitute(self, key: Key) -> Iterator[Item]:
         """The unit, and while it cannot be read another one drawn at random.
 
         So batches keep their size on every rank: a rank without a batch would leave the others waiting.
         """
         epoch, unit = key
-        item = self[key]
-        yield item
+        made = self[key]
+        yield made
         for attempt in range(100 if self.substitute else 0):
-            if not (isinstance(item, Fault) and item.skippable):
+            if not (isinstance(made[1], Fault) and made[1].skippable):
                 return
             drawn = np.random.default_rng((self.seed, epoch, unit, attempt)).integers(len(self.units))
-            item = self[epoch, int(drawn)]
-            yield item
+            made = self[epoch, int(drawn)]
+            yield made
 
 
 def sample_index(units: Sequence[Sample]) -> IntArray:
@@ -172,9 +181,30 @@ def sample_index(units: Sequence[Sample]) -> IntArray:
     return np.arange(len(units)) if index is None else np.asarray(index)
 
 
-def _gather(made: list[Example | Fault]) -> Made:
-    examples = [item for item in made if not isinstance(item, Fault)]
-    return (collate(examples) if examples else None), [item for item in made if isinstance(item, Fault)]
+def _gather(items: list[Item]) -> Made:
+    made, faults = _sorted_out(items)
+    return [collate(examples) for _, examples in made], faults
+
+
+def _sorted_out(items: list[Item]) -> tuple[list[tuple[list[int], list[Example]]], list[Fault]]:
+    """The units that could be made, those of equal shapes together: their numbers and examples; and the faults."""
+    units = [unit for unit, item in items if not isinstance(item, Fault)]
+    examples = [item for _, item in items if not isinstance(item, Fault)]
+    groups = alike(examples, len(examples))
+    made = [([units[place] for place in group], [examples[place] for place in group]) for group in groups]
+    return made, [item for _, item in items if isinstance(item, Fault)]
+
+
+@dataclass(frozen=True)
+class Send:
+    """What a worker does with the units of a batch: they are stacked in the ring and sent as parcels."""
+
+    ring: Ring
+
+    def __call__(self, items: list[Item]) -> Sent:
+        self.ring.begin()
+        made, faults = _sorted_out(items)
+        return [self.ring.pack(collate(examples, self.ring.allocate), units) for units, examples in made], faults
 
 
 def _start_worker(worker: int) -> None:
@@ -197,23 +227,31 @@ class Loader:
 
     def __init__(self, source: UnitSource, order: Order, workers: int, *, strict: bool, pin_memory: bool) -> None:
         self.order = order
+        self._source = source
         self.strict = strict
+        self.pin_memory = pin_memory
         self.skipped: list[str] = []
-        methods = multiprocessing.get_all_start_methods()
+        forks = "fork" in multiprocessing.get_all_start_methods()
+        self._ring = Ring(workers) if workers and forks else None
         self._batches: DataLoader[Any] = DataLoader(
             source,
             batch_sampler=order,
             num_workers=workers,
-            collate_fn=_gather,
-            pin_memory=pin_memory,
+            collate_fn=_gather if self._ring is None else Send(self._ring),
+            prefetch_factor=AHEAD if workers else None,
             worker_init_fn=_start_worker,
             generator=torch.Generator().manual_seed(order.seed),  # else an epoch moves the global generator on
             persistent_workers=workers > 0 and order.shuffle,
-            multiprocessing_context=("fork" if "fork" in methods else "spawn") if workers else None,
+            multiprocessing_context=("fork" if forks else "spawn") if workers else None,
         )
 
     def __len__(self) -> int:
         return self.order.batches
+
+    @property
+    def units(self) -> int:
+        """How many units this rank makes of an epoch, those that cannot be read among them."""
+        return self.order.batches * self.order.batch_size if self.order.shuffle else len(self.order.units())
 
     def set_epoch(self, epoch: int, skip: int = 0) -> None:
         """Which epoch comes next, and how many of its batches are left out because they are done."""
@@ -221,13 +259,15 @@ class Loader:
         self.order.skip = skip
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch, faults in self._start():
+        for sent, faults in self._start():
+            # out of the ring at once: the worker will write there again
+            batches = sent if self._ring is None else [self._ring.unpack(parcel, self._source.units) for parcel in sent]
             for fault in faults:
                 self._note(fault)
-            if batch is not None:
-                yield batch
+            for batch in batches:
+                yield batch.pin_memory() if self.pin_memory else batch
 
-    def _start(self) -> Iterator[Made]:
+    def _start(self) -> Iterator[Any]:
         with warnings.catch_warnings():
             # workers touch no lock that another thread of this process could hold
             warnings.filterwarnings("ignore", ".*multi-threaded.*", DeprecationWarning)

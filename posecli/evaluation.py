@@ -309,11 +309,11 @@ def _predict_units(
     from posecli.training import autocast
 
     predictions: list[Prediction] = []
-    with _evaluating(algorithm), console.progress(len(loader), label, "batch") as bar:
+    with _evaluating(algorithm), console.progress(loader.units, label, "unit") as bar:
         for batch in loader:
             with autocast(device, precision):
                 predictions += algorithm.predict(batch.to(device))
-            bar.update(1)
+            bar.update(len(batch))
     return predictions
 
 

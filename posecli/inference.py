@@ -18,14 +18,14 @@ import torch
 
 from posecli import console, distributed
 from posecli.algorithm import Algorithm
-from posecli.batch import Batch, collate
+from posecli.batch import Batch, alike, collate
 from posecli.console import PosecliError
 from posecli.detection import KEYPOINT_RCNN, Boxes, BoxFile, Detector
 from posecli.images import read_image
 from posecli.overlays import Overlays, overlay_paths
 from posecli.results import ResultsHeader, iterate_results, read_header, results_writer, to_coco_json, write_csv
 from posecli.sources import Frame, Reader, Source, prefetch
-from posecli.types import Dataset, Example, FloatArray, ImageArray, People, Prediction
+from posecli.types import Dataset, FloatArray, ImageArray, People, Prediction
 
 FindBoxes = Callable[[Sequence[Frame]], Sequence[Boxes]]
 """Where the people of some frames are: boxes and scores for each frame."""
@@ -141,7 +141,8 @@ class Predictor:
         units = self.algorithm.units(_dataset(frames, boxes or self.find_boxes(frames), self.algorithm))
         generator = np.random.default_rng(0)
         examples = [self._transform(units[index], generator) for index in range(len(units))]
-        batches = (collate(alike) for alike in batches_alike(examples, self.batch_size))
+        groups = alike(examples, self.batch_size)
+        batches = (collate([examples[place] for place in group]) for group in groups)
         pinned = self.device.type == "cuda"
         return Work(tuple(frames), tuple(batch.pin_memory() if pinned else batch for batch in batches))
 
@@ -175,22 +176,6 @@ def _dataset(frames: Sequence[Frame], boxes: Sequence[Boxes], algorithm: Algorit
         people=People(unknown, np.zeros((len(corners), joints), np.float32), corners, scores),
         images=[frame.image for frame in frames],
     )
-
-
-def batches_alike(examples: Sequence[Example], size: int) -> Iterator[list[Example]]:
-    """Runs of at most `size` examples with equal shapes, in their order: pictures may have sizes of their own."""
-    alike: list[Example] = []
-    for example in examples:
-        if alike and (len(alike) == size or _shapes(alike[0]) != _shapes(example)):
-            yield alike
-            alike = []
-        alike.append(example)
-    if alike:
-        yield alike
-
-
-def _shapes(example: Example) -> dict[str, tuple[int, ...]]:
-    return {name: array.shape for name, array in example.inputs.items()}
 
 
 # --- opening a model ------------------------------------------------------------------------------------------------

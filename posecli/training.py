@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
@@ -205,7 +205,7 @@ class Training:
         self.log = Log(folder)
         self.checkpoints = Checkpoints(folder, config.keep)
         self.stop = StopRequest()
-        self.pending: list[tuple[tuple[Sample, ...], dict[str, Tensor]]] = []  # losses not yet looked at
+        self.pending: list[tuple[Sequence[Sample], dict[str, Tensor]]] = []  # losses not yet looked at
         self.steps_per_epoch = math.ceil(len(self.loader) / config.accumulate)
         self.meter = Meter()
         self.rate = 0.0  # the learning rate of the last step
@@ -717,7 +717,7 @@ def _grouped(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
         yield group
 
 
-def _values(pending: list[tuple[tuple[Sample, ...], dict[str, Tensor]]]) -> list[list[float]]:
+def _values(pending: list[tuple[Sequence[Sample], dict[str, Tensor]]]) -> list[list[float]]:
     """The losses as numbers, a row a batch, in one transfer."""
     if not pending:
         return []

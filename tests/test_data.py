@@ -9,8 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
-from posecli import data
+from posecli import data, sharing
 from posecli.console import PosecliError
 from posecli.data import Loader, Order, unit_loader
 from posecli.images import UnreadableImage, read_image
@@ -182,3 +183,39 @@ def test_an_epoch_can_begin_in_the_middle(units: Units, workers: int) -> None:
     whole = [batch.ids for batch in loader]
     loader.set_epoch(1, skip=3)
     assert [batch.ids for batch in loader] == whole[3:]
+
+
+@dataclass(frozen=True)
+class Sized:
+    """Pictures of three sizes in turn."""
+
+    def __call__(self, sample: Sample, generator: np.random.Generator) -> Example:
+        height = 8 * (1 + int(sample.id) % 3)
+        return Example({"image": np.full((height, 8, 3), sample.id, np.uint8)}, {}, sample, np.eye(2, 3))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pictures_of_unequal_sizes_come_in_batches_of_their_own(units: Units, workers: int) -> None:
+    batches = list(unit_loader(units, Sized(), batch_size=7, workers=workers))
+    assert {tuple(batch.inputs["image"].shape[1:]) for batch in batches} == {(8, 8, 3), (16, 8, 3), (24, 8, 3)}
+    for batch in batches:
+        assert batch.inputs["image"][:, 0, 0, 0].tolist() == [int(name) for name in batch.ids]
+    assert sorted(int(name) for batch in batches for name in batch.ids) == list(range(30))
+
+
+def test_batches_that_are_kept_are_not_overwritten(units: Units) -> None:
+    """The workers' memory is used again; what was handed out is not."""
+    kept = list(unit_loader(units, Draw(), batch_size=1, workers=1))
+    assert [batch.inputs["chance"].item() for batch in kept] == [
+        batch.inputs["chance"].item() for batch in unit_loader(units, Draw(), batch_size=1, workers=0)
+    ]
+
+
+def test_what_is_larger_than_a_slot_travels_all_the_same(units: Units, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing, "SLOT_BYTES", 2 * sharing.PAGE)
+    assert epochs(unit_loader(units, Draw(), batch_size=4, workers=1), 1) == epochs(
+        unit_loader(units, Draw(), batch_size=4, workers=0), 1
+    )
+    large, small = (list(unit_loader(units, Sized(), batch_size=30, workers=workers)) for workers in (1, 0))
+    for one, other in zip(large, small, strict=True):
+        assert torch.equal(one.inputs["image"], other.inputs["image"])

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from posecli import geometry
 from posecli.algorithm import Algorithm, Transform
-from posecli.batch import Batch
+from posecli.batch import Batch, alike
 from posecli.console import PosecliError
 from posecli.detection import read_boxes
 from posecli.images import UnreadableImage, read_image
-from posecli.inference import BoxesFromFile, Predictor, Search, batches_alike, chunked, infer, stopping
+from posecli.inference import BoxesFromFile, Predictor, Search, chunked, infer, stopping
 from posecli.overlays import overlay_paths
 from posecli.results import ResultsHeader, read_results
 from posecli.skeleton import Skeleton
@@ -320,12 +320,11 @@ def test_overlays_have_names_of_their_own(tmp_path: Path) -> None:
         overlay_paths(sources, tmp_path / "a")
 
 
-def test_pictures_of_one_size_are_predicted_together_in_order() -> None:
+def test_pictures_of_one_size_are_predicted_together() -> None:
     sample = Sample("s", np.zeros((0, 0, 3), np.uint8), (1, 1), People.empty(2))
     sizes = [3, 3, 3, 5, 5, 3]
     examples = [Example({"image": np.zeros((size, 4, 3))}, {}, sample, np.eye(2, 3)) for size in sizes]
-    runs = [[example.inputs["image"].shape[0] for example in run] for run in batches_alike(examples, 2)]
-    assert runs == [[3, 3], [3], [5, 5], [3]]
+    assert alike(examples, 2) == [[0, 1], [2, 5], [3, 4]]
 
 
 def test_large_frames_are_held_few_at_a_time() -> None:

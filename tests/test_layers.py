@@ -11,10 +11,10 @@ import pytest
 
 # modules of posecli by level; a package stands for all its modules. A module imports from its own level and below.
 LEVELS = [
-    "types skeleton geometry",
+    "types skeleton geometry camera",
     "config hookspecs plugins console files augmentation summary nn.config datasets.config metrics.config",
     "nn codecs losses images transforms batch algorithm drawing suppression measures",
-    "datasets metrics results checkpoint data interop scoring guess builtin testing distributed",
+    "datasets metrics results checkpoint data interop scoring guess builtin testing distributed sharing",
     "training optimization runs report inference sources detection overlays evaluation conversion datacheck autoconfig "
     "benchmark doctor scaffold",
     "commands cli __main__",
