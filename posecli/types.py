@@ -196,6 +196,7 @@ class Dataset:
     ignore: Mapping[int, tuple[FloatArray, ...]] = field(default_factory=dict)  # sample index -> polygons
     notes: tuple[str, ...] = ()  # what the reader decided and a user should know, one sentence each
     categories: Mapping[int, str] = field(default_factory=dict)  # names of the ids in people.extra["category"]
+    actions: Mapping[int, str] = field(default_factory=dict)  # names of the ids in people.extra["action"]
 
     def __post_init__(self) -> None:
         count = len(self.ids)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from posecli.config import Config, DatasetConfig, Positive, Size, WriterConfig
+from posecli.config import Config, DatasetConfig, Fraction, Positive, Size, WriterConfig
 
 if TYPE_CHECKING:
     from posecli.conversion import Writer
@@ -28,6 +28,22 @@ class SyntheticConfig(DatasetConfig):
         from posecli.datasets.synthetic import synthetic_dataset
 
         return synthetic_dataset(self.count, self.seed, self.size, self.people)
+
+
+class SyntheticMotionConfig(DatasetConfig):
+    """Synthetic people who walk, run and change their posture, filmed in 3D without pictures; nothing to download."""
+
+    name: ClassVar[str] = "synthetic-motion"
+    clips: Positive = Field(40, description="clips, each of another person before another camera")
+    frames: Positive = Field(100, description="frames of a clip, 25 a second")
+    seed: int = Field(0, ge=0, description="another seed, other people; train and val must differ")
+    noise: float = Field(0.0, ge=0, description="normal error of the 2D keypoints in pixels, as a detector has")
+    missing: Fraction = Field(0.0, description="share of the 2D keypoints that are not found")
+
+    def build(self) -> Dataset:
+        from posecli.datasets.synthetic_motion import synthetic_motion
+
+        return synthetic_motion(self.clips, self.frames, self.seed, self.noise, self.missing)
 
 
 class SplitConfig(Config):
@@ -141,6 +157,7 @@ class CsvWriterConfig(WriterConfig):
 
 DATASETS: list[type[DatasetConfig]] = [
     SyntheticConfig,
+    SyntheticMotionConfig,
     CocoConfig,
     CocoWholeBodyConfig,
     LspConfig,

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from posecli.console import PosecliError
-from posecli.types import IntArray, Made
+from posecli.transforms import NO_PIXELS
+from posecli.types import ImageArray, ImageSource, IntArray, Made
 
 _SIDEWAYS = {5, 6, 7, 8}  # EXIF orientations that swap width and height
 
@@ -26,6 +27,19 @@ class PicturePaths(Made[Path]):
 
     def item(self, index: int) -> Path:
         return self.folder / str(self.names[index])
+
+
+class NoPictures(Made[ImageSource]):
+    """The pictures of motion that nobody filmed: empty arrays."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def item(self, index: int) -> ImageArray:
+        return NO_PIXELS
 
 
 def picture_size(path: Path) -> tuple[int, int] | None:

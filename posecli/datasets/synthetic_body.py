@@ -143,15 +143,25 @@ def pose_bodies(build: Build, draws: Draws) -> tuple[FloatArray, FloatArray]:
 
     The person faces any way, stands over the origin, and touches the ground unless in the air.
     """
-    stance = draws.choice("stance", [stance.weight for stance in STANCES.values()])
-    upright = turn(2, _heading(draws)) @ turn(0, draws.uniform("tilt", -7, 7))
-    frames = dict(_trunk_frames(draws, stance, upright))
-    frames |= _leg_frames(draws, stance, upright)
-    frames |= _arm_frames(draws, frames["chest"])
+    stance = draw_stances(draws)
+    frames = posture(draws, stance, _heading(draws))
     joints = place_joints(build, frames)
     lift = _angle(draws, "lift", "lift", stance) * (draws.uniform("in the air") < 0.5)
     joints[..., 2] += (lift - joints[..., 2].min(axis=1))[:, None] + 0.02 * build.stature[:, None]
     return joints, np.stack([frames[name] for name in FRAMES], axis=1)
+
+
+def draw_stances(draws: Draws) -> IntArray:
+    """Which of STANCES each row has, (M,)."""
+    return draws.choice("stance", [stance.weight for stance in STANCES.values()])
+
+
+def posture(draws: Draws, stance: IntArray, heading: FloatArray) -> dict[str, FloatArray]:
+    """The frames (M, 3, 3) of every body by name, of people who face `heading` (M,), degrees about the world's z."""
+    upright = turn(2, heading) @ turn(0, draws.uniform("tilt", -7, 7))
+    frames = dict(_trunk_frames(draws, stance, upright))
+    frames |= _leg_frames(draws, stance, upright)
+    return frames | _arm_frames(draws, frames["chest"])
 
 
 def _heading(draws: Draws) -> FloatArray:
