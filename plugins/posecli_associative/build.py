@@ -51,6 +51,7 @@ def _assemble(
         max_people=config.max_people,
         unbiased=config.codec == "udp",
         scales=config.scales,
+        border=config.border,
     )
     loss = config.loss
     weights = zip(
@@ -68,8 +69,9 @@ def _assemble(
         unbiased=config.codec == "udp",
         cells=config.cells,
         sigma=config.sigma,
+        max_people=config.max_people,
         flip_test=config.flip_test,
-        decode=config.decode,
+        settings=config.decode,
     )
 
 

@@ -6,20 +6,14 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from posecli.augmentation import Augmentation
-from posecli.config import BackboneConfig, Config, Fields, ModelConfig, Positive
+from posecli.config import BackboneConfig, Config, Fields, ModelConfig, Positive, Size
 from posecli.nn.config import HRNetConfig
+from posecli_associative.augmentation import SceneAugmentation
 
 if TYPE_CHECKING:
     from posecli.skeleton import Skeleton
     from posecli.summary import DataSummary
     from posecli_associative.model import Associative
-
-
-SCENES = Augmentation(
-    rotate=30, rotate_probability=1, scale=(0.75, 1.5), shift=0.2, shift_probability=1, half_body=0, flip=0.5
-)
-"""How the reference's bottom-up recipes vary whole pictures."""
 
 
 class LossConfig(Config):
@@ -35,19 +29,50 @@ class LossConfig(Config):
 
 
 class DecodeConfig(Config):
-    """How maps become people."""
+    """How maps become people. The defaults are MMPose 0.x's; 1.x: adjust=inside, fill=cost, limit=first."""
 
     tags: Literal["predicted", "oracle"] = Field(
         "predicted", description="oracle: the truth's, on labelled data only, to see what grouping loses"
+    )
+    project: bool = Field(True, description="maps are resized to the input first; else to the finest stage only")
+    window: int = Field(5, ge=1, multiple_of=1, description="a peak is the highest of so many cells each way; odd")
+    candidates: Positive = Field(30, description="how many peaks of each keypoint take part, the highest ones")
+    detection_threshold: float = Field(0.1, ge=0, description="peaks that are not above it do not count")
+    tag_threshold: float = Field(1.0, gt=0, description="tags of one person differ by less from their mean")
+    use_detection_score: bool = Field(
+        True, description="compare tags in whole numbers, the higher peak first; else by their distance alone"
+    )
+    order: tuple[int, ...] | None = Field(
+        None, description="in which order keypoints are grouped, the surest first; as the skeleton lists them by default"
+    )
+    limit: Literal["best", "grouping", "first"] = Field(
+        "best",
+        description="who stays when there are too many: those with the best scores; grouping: those begun first, and "
+        "all peaks go to them (MMPose 0.x's ignore_too_much); first: those begun first (MMPose 1.x)",
+    )
+    adjust: Literal["auto", "none", "quarter", "inside", "udp"] = Field(
+        "auto",
+        description="places between cells. quarter: a quarter cell towards the higher neighbour (MMPose 0.x); inside: "
+        "the same, not at the border (1.x); udp: a Newton step; auto: udp with the udp codec, otherwise quarter",
+    )
+    fill: Literal["none", "penalty", "cost"] = Field(
+        "penalty",
+        description="keypoints without a peak. penalty: where heatmap less rounded tag distance is highest, if the heatmap "
+        "is above 0 there (MMPose 0.x); cost: where the rounded tag distance is lowest, then the heatmap highest (1.x)",
     )
 
 
 class AssociativeConfig(ModelConfig):
     """What all associative-embedding models share."""
 
-    input_size: Positive = Field(512, description="side of the training picture, short side of others, in pixels")
+    input_size: Size = Field(
+        (512, 512), description="width and height of training pictures; others are scaled to its short side"
+    )
     max_people: Positive = Field(30, description="people in a picture, when training and when predicting")
-    augment: Augmentation = Field(SCENES, description="how training pictures are varied; shift: of the picture")
+    augment: SceneAugmentation = Field(SceneAugmentation(), description="how training pictures are varied")
+    border: Literal["counts", "ignored"] = Field(
+        "counts", description="whether training also looks at what lies beside the picture"
+    )
     codec: Literal["plain", "udp"] = Field("plain", description="plain, or udp: unbiased data processing")
     cells: Literal["floor", "nearest"] = Field(
         "floor", description="the target's cell is that a keypoint falls into (MMPose 0.x) or the nearest (1.x)"
@@ -55,7 +80,7 @@ class AssociativeConfig(ModelConfig):
     sigma: float = Field(2.0, gt=0, description="of the target Gaussian in cells, alike at every resolution")
     loss: LossConfig = Field(LossConfig(), description="what the loss is made of")
     flip_test: bool = Field(True, description="also the mirrored picture; off when flip pairs are unknown")
-    scales: tuple[float, ...] = Field((1.0,), description="scales at which a picture is seen when predicting")
+    scales: tuple[float, ...] = Field((1.0,), description="scales at which a picture is seen when predicting, 1 among them")
     decode: DecodeConfig = Field(DecodeConfig(), description="how maps become people")
 
     @classmethod
