@@ -35,7 +35,7 @@ class DecodeConfig(Config):
         "predicted", description="oracle: the truth's, on labelled data only, to see what grouping loses"
     )
     project: bool = Field(True, description="maps are resized to the input first; else to the finest stage only")
-    window: int = Field(5, ge=1, multiple_of=1, description="a peak is the highest of so many cells each way; odd")
+    reach: Positive = Field(2, description="nothing within so many rows and columns exceeds a peak")
     candidates: Positive = Field(30, description="how many peaks of each keypoint take part, the highest ones")
     detection_threshold: float = Field(0.1, ge=0, description="peaks that are not above it do not count")
     tag_threshold: float = Field(1.0, gt=0, description="tags of one person differ by less from their mean")
