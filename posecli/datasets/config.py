@@ -133,6 +133,40 @@ class DeepLabCutConfig(StoredDatasetConfig):
         return deeplabcut_dataset(self.path, self.box)
 
 
+class MotionConfig(StoredDatasetConfig):
+    """What the readers of 3D motion share."""
+
+    unit: Literal["auto", "mm", "cm", "m"] = Field("auto", description="of 3D lengths; auto: told by the bodies")
+
+
+class CmuMocapConfig(MotionConfig):
+    """CMU motion capture: a folder of subject*.npz, each take filmed by sampled cameras; Human3.6M's 17 joints."""
+
+    name: ClassVar[str] = "cmu-mocap"
+    subjects: tuple[str, ...] = Field((), description="as '01'; all by default")
+    takes: tuple[str, ...] = Field((), description="as '02_05'; all by default")
+    cameras: Positive = Field(4, description="that see each take")
+    seed: int = Field(0, ge=0, description="of the cameras and the noise")
+    fps: float | None = Field(None, gt=0, description="frames a second, of the file's nearest; all by default")
+    noise: float = Field(0.0, ge=0, description="normal error of the 2D keypoints in pixels, as a detector has")
+    missing: Fraction = Field(0.0, description="share of the 2D keypoints that are not found")
+
+    def read(self) -> Dataset:
+        from posecli.datasets.cmu_mocap import cmu_dataset
+
+        return cmu_dataset(
+            self.path,
+            self.subjects,
+            self.takes,
+            cameras=self.cameras,
+            seed=self.seed,
+            fps=self.fps,
+            noise=self.noise,
+            missing=self.missing,
+            unit=self.unit,
+        )
+
+
 class CocoWriterConfig(WriterConfig):
     """COCO keypoint JSON, with flip pairs, sigmas, weights and colours in the category."""
 
@@ -163,5 +197,6 @@ DATASETS: list[type[DatasetConfig]] = [
     LspConfig,
     LspExtendedConfig,
     DeepLabCutConfig,
+    CmuMocapConfig,
 ]
 WRITERS: list[type[WriterConfig]] = [CocoWriterConfig, CsvWriterConfig]

@@ -1,7 +1,8 @@
 """Motion: clips of 3D poses that cameras see, as a dataset of frames without pictures.
 
 Every frame is a sample. A person's frames share `extra["track_id"]`, in the order of the samples; `extra["frame"]` is
-the number of the frame in its film, so that missing frames can be told. The world's z axis points up.
+the number of the frame in its film, so that missing frames can be told; `extra["group"]` is one for all films of one
+motion, which no split may tear apart. The world's z axis points up.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from posecli.camera import world_to_camera
 from posecli.datasets.pictures import NoPictures
 from posecli.geometry import box_areas, keypoint_boxes
 from posecli.skeleton import Skeleton
-from posecli.types import Array, BoolArray, Camera, Chosen, Dataset, FloatArray, ImageSource, IntArray, People
+from posecli.types import Array, BoolArray, Camera, Chosen, Dataset, FloatArray, ImageSource, IntArray, People, SampleId
 
 FILM = (1000, 1000)  # width and height of the sampled cameras' pictures, pixels; Human3.6M's within two pixels
 FOCAL = (1050.0, 1250.0)  # pixels; Human3.6M's cameras have 1145
@@ -39,7 +40,8 @@ class Clip:
     frames: IntArray | None = None  # (T,) numbers in the film; 0, 1, 2 ... if not given
     scores: FloatArray | None = None  # (T, K) of the pixels; 2 where known if not given
     images: Sequence[ImageSource] | None = None
-    ids: Sequence[str] | None = None  # (T,); name/number if not given
+    ids: Sequence[SampleId] | None = None  # (T,); name/number if not given
+    group: str | None = None  # clips of one group show the same motion; the clip alone if not given
 
 
 def motion_dataset(name: str, skeleton: Skeleton, clips: Sequence[Clip], notes: Sequence[str] = ()) -> Dataset:
@@ -47,7 +49,7 @@ def motion_dataset(name: str, skeleton: Skeleton, clips: Sequence[Clip], notes: 
     lengths = np.array([len(clip.points) for clip in clips], dtype=np.int64)
     clip_of_frame = np.repeat(np.arange(len(clips)), lengths)
     numbers = np.concatenate([_frames(clip) for clip in clips])
-    actions = {action: index for index, action in enumerate(dict.fromkeys(clip.action for clip in clips))}
+    actions = _numbered([clip.action for clip in clips])
     pixels = np.concatenate([clip.pixels for clip in clips]).astype(np.float32)
     scores = np.concatenate([_scores(clip) for clip in clips]).astype(np.float32)
     pixels = np.where(scores[..., None] > 0, pixels, np.float32(np.nan))
@@ -56,22 +58,29 @@ def motion_dataset(name: str, skeleton: Skeleton, clips: Sequence[Clip], notes: 
         "keypoints_3d": np.concatenate([clip.points for clip in clips]).astype(np.float32),
         "track_id": clip_of_frame,
         "frame": numbers,
-        "action": np.array([actions[clip.action] for clip in clips], dtype=np.int64)[clip_of_frame],
+        "group": _numbered([clip.group or clip.name for clip in clips])[clip_of_frame],
+        "action": actions[clip_of_frame],
         "area": box_areas(boxes),
         "crowd": np.zeros(len(numbers), dtype=bool),
     }
     return Dataset(
         name=name,
         skeleton=skeleton,
-        ids=[name for clip in clips for name in _ids(clip)],
+        ids=[identity for clip in clips for identity in _ids(clip)],
         sizes=np.array([clip.size for clip in clips], dtype=np.int64).reshape(-1, 2)[clip_of_frame],
         offsets=np.arange(len(numbers) + 1),
         people=People(pixels, scores, boxes, None, extra),
         images=_images(clips, len(numbers)),
         cameras=Chosen([clip.camera for clip in clips], clip_of_frame),
         notes=tuple(notes),
-        actions={index: action for action, index in actions.items()},
+        actions={int(number): clip.action for number, clip in zip(actions, clips, strict=True)},
     )
+
+
+def _numbered(names: Sequence[str]) -> IntArray:
+    """The number of each name, in the order in which they first come."""
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return np.array([numbers[name] for name in names], dtype=np.int64)
 
 
 def _frames(clip: Clip) -> IntArray:
@@ -83,7 +92,7 @@ def _scores(clip: Clip) -> FloatArray:
     return np.where(known, 2.0 if clip.scores is None else clip.scores, 0.0)
 
 
-def _ids(clip: Clip) -> Sequence[str]:
+def _ids(clip: Clip) -> Sequence[SampleId]:
     return [f"{clip.name}/{frame:06d}" for frame in _frames(clip).tolist()] if clip.ids is None else clip.ids
 
 
