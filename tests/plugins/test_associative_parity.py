@@ -1,0 +1,271 @@
+"""Networks of MMPose 0.29 and 1.3.2, brought over by `posecli import mmpose`, give its outputs, losses and gradients.
+
+The numbers are those of reference/golden/ae29_*, functional29_ae and functional in the shared folder; how the weights
+follow from their names stands in the README there.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from typer.testing import CliRunner
+
+from posecli.checkpoint import open_model
+from posecli.commands.import_ import import_app
+from posecli.config import load_experiment
+from posecli.interop.mmpose import match, take
+from posecli.skeleton import house_skeleton
+from posecli_associative.losses import StageLoss, heatmap_loss, pull_and_push, tags_at
+from posecli_associative.model import Associative
+from posecli_associative.targets import SceneTargets, encode_scene
+
+JOINTS = 17
+NETWORKS = {  # the reference's file -> our config
+    "ae29_hrnet_w32_coco_512x512": "associative/coco/hrnet-w32-512",
+    "ae29_higherhrnet_w32_coco_512x512": "associative/coco/higherhrnet-w32-512",
+    "ae29_res50_coco_512x512": "associative/coco/resnet-50-512",
+    "ae29_mobilenetv2_coco_512x512": "associative/coco/mobilenetv2-512",
+    "ae29_hourglass_ae_coco_512x512": "associative/coco/hourglass-512",
+    "ae_hrnet-w32_8xb24-300e_coco-512x512": "associative/coco/hrnet-w32-512",
+}
+BY_COMMAND = ("ae29_higherhrnet_w32_coco_512x512", "ae_hrnet-w32_8xb24-300e_coco-512x512")  # imported as users do it
+
+
+def normal(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The noise that belongs to a name."""
+    return np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape)
+
+
+def weight(name: str, shape: list[int], kind: str, gain: float) -> Tensor:
+    """The value of a tensor by the golden README's table."""
+    if kind == "int64":
+        return torch.zeros(shape, dtype=torch.int64)
+    noise = normal(name, tuple(shape))
+    last = name.rsplit(".", 1)[-1]
+    if last == "running_var":
+        value = 1 + 0.1 * np.abs(noise)
+    elif last == "running_mean":
+        value = 0.1 * noise
+    elif len(shape) <= 1:
+        value = 1 + 0.1 * noise if last == "weight" else 0.05 * noise
+    else:
+        value = noise * (0.02 if shape[0] == 1 else gain / np.sqrt(np.prod(shape[1:])))
+    return torch.from_numpy(np.asarray(value, dtype=np.float32))
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A network of the reference and what it gave."""
+
+    facts: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+    model: Associative
+    names: dict[str, str]  # our tensor -> theirs
+
+
+def by_command(state: dict[str, Tensor], config: str, folder: Path) -> Associative:
+    """The model that `posecli import mmpose` makes of a file with these weights."""
+    torch.save({"state_dict": state, "meta": {"mmpose_version": "0.29.0"}}, folder / "theirs.pth")
+    result = CliRunner().invoke(
+        import_app, [str(folder / "theirs.pth"), str(folder / "ours.safetensors"), "--config", config]
+    )
+    assert result.exception is None, result.output
+    assert f"matched: {len(state)}\n" in result.stdout
+    for side in ("missing in the checkpoint", "without a place in the model", "of another shape"):
+        assert f"{side}: 0\n" in result.stdout
+    model, _, _ = open_model(folder / "ours.safetensors")
+    assert isinstance(model, Associative)
+    for path in folder.iterdir():
+        path.unlink()
+    return model
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def reference(
+    request: pytest.FixtureRequest, golden: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Reference]:
+    """A network with the reference's weights; every tensor of both sides has its partner."""
+    facts = json.loads((golden / f"{request.param}.json").read_text())
+    with np.load(golden / f"{request.param}.npz") as archive:
+        arrays = dict(archive)
+    state = {name: weight(name, shape, kind, facts["gain"]) for name, shape, _, kind in facts["state"]}
+    model_config = load_experiment(NETWORKS[request.param]).model
+    if request.param in BY_COMMAND:
+        model = by_command(state, NETWORKS[request.param], tmp_path_factory.mktemp("parity"))
+        matched = match(model, model_config, state)
+    else:
+        with torch.device("meta"):
+            built = model_config.build(house_skeleton("coco"))
+        model = built.to_empty(device="cpu")
+        matched = match(model, model_config, state)
+        take(model, state, matched)
+    assert isinstance(model, Associative)
+    yield Reference(facts, arrays, model.eval(), matched.matched)
+
+
+def stored(arrays: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, int]:
+    """A tensor of the reference, flat, as far as it is stored: every n-th value, and n."""
+    if name in arrays:
+        return arrays[name].ravel(), 1
+    key = next(key for key in arrays if key.startswith(f"{name}#flat"))
+    return arrays[key], int(key.split("::")[1].rstrip("]"))
+
+
+def test_parameters(reference: Reference) -> None:
+    parameters = sum(parameter.numel() for parameter in reference.model.parameters())
+    assert parameters == reference.facts["params"]
+
+
+def test_raw_outputs(reference: Reference) -> None:
+    """At most 1e-3 of what the input moves them by; where that is not known, 1e-4 of their spread."""
+    images = torch.from_numpy(normal("input", tuple(reference.facts["input_shape"])).astype(np.float32))
+    with torch.inference_mode():
+        outputs = reference.model.network()(images)
+    if "num_outputs" not in reference.facts:  # the 1.x head gives heatmaps and tags apart
+        outputs = [outputs[0][:, :JOINTS], outputs[0][:, JOINTS:]]
+    assert len(outputs) == reference.facts.get("num_outputs", 2)
+    for index, output in enumerate(outputs):
+        theirs, step = stored(reference.arrays, f"out.{index}")
+        sensitivity = reference.facts.get("input_sensitivity", {}).get(f"out.{index}", 0.1)
+        difference = np.abs(output.numpy().ravel()[::step] - theirs).max()
+        assert difference <= 1e-3 * sensitivity * theirs.std(), f"output {index}"
+
+
+def cells_of(packed: np.ndarray, cells: int) -> tuple[Tensor, Tensor]:
+    """Cells and visibility (B, P, K) of the reference's lists (B, P, K, 2) of k * cells + cell, in any order."""
+    places = torch.zeros(packed.shape[:3], dtype=torch.int64)
+    visible = torch.zeros(packed.shape[:3], dtype=torch.bool)
+    for picture, person, entry in np.argwhere(packed[..., 1] > 0):
+        joint, cell = divmod(int(packed[picture, person, entry, 0]), cells)
+        places[picture, person, joint], visible[picture, person, joint] = cell, True
+    return places, visible
+
+
+def stage_targets(arrays: Mapping[str, np.ndarray], stage: int) -> tuple[SceneTargets, Tensor]:
+    """What the reference compared a stage's output with; stages of the same size share it."""
+    stage = stage if f"loss.in.targets.{stage}" in arrays else 0
+    heatmaps, mask = (torch.from_numpy(arrays[f"loss.in.{name}.{stage}"]) for name in ("targets", "masks"))
+    cells, visible = cells_of(arrays[f"loss.in.joints.{stage}"], heatmaps.shape[2] * heatmaps.shape[3])
+    return SceneTargets(heatmaps, cells, visible), mask
+
+
+def test_losses_and_gradients(reference: Reference) -> None:
+    """Losses within 1e-4, the gradients' norms within 1e-2, normalisation in evaluation mode."""
+    if "losses_eval_mode" not in reference.facts:
+        pytest.skip("the reference has no loss of this network")
+    model = reference.model
+    model.zero_grad()
+    images = torch.from_numpy(normal("input", (2, 3, 128, 128)).astype(np.float32))
+    outputs = model.network()(images)
+    losses = model.compare(outputs, [stage_targets(reference.arrays, stage) for stage in range(len(outputs))])
+    theirs = reference.facts["losses_eval_mode"]
+    for name, loss in losses.items():
+        tolerance = 1e-3 if theirs[f"{name}_loss"] < 1e-4 else 1e-4
+        assert loss.item() == pytest.approx(theirs[f"{name}_loss"], rel=tolerance), name
+    torch.stack(list(losses.values())).sum().backward()
+    norms = {name: value.grad.norm().item() for name, value in model.named_parameters() if value.grad is not None}
+    model.zero_grad(set_to_none=True)
+    expected = {name: reference.facts["grad_norms"][reference.names[name]] for name in norms}
+    assert len(expected) == len(reference.facts["grad_norms"])
+    for name, norm in norms.items():
+        assert norm == pytest.approx(expected[name], rel=1e-2), name
+    assert np.linalg.norm(list(norms.values())) == pytest.approx(reference.facts["grad_norm_total"], rel=1e-2)
+
+
+# --- functions --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def older(golden: Path) -> dict[str, Tensor]:
+    """Functions of 0.29."""
+    with np.load(golden / "functional29_ae.npz") as archive:
+        kept = [name for name in archive if name.startswith(("AELoss", "Heatmap", "MultiLoss")) and "Parser" not in name]
+        return {name: torch.from_numpy(archive[name]) for name in kept}
+
+
+@pytest.fixture(scope="module")
+def newer(golden: Path) -> dict[str, Tensor]:
+    """Functions of 1.3.2."""
+    with np.load(golden / "functional.npz") as archive:
+        kept = [name for name in archive if name.startswith(("encode/ae_", "loss/AssociativeEmbedding"))]
+        return {name: torch.from_numpy(archive[name]) for name in kept}
+
+
+@pytest.mark.parametrize("kind", ["exp", "max"])
+def test_pull_and_push(older: dict[str, Tensor], kind: str) -> None:
+    out = older[f"AELoss_{kind}/in/out"].clone().requires_grad_()
+    cells, visible = cells_of(older[f"AELoss_{kind}/in/joints"].numpy(), 32 * 32)
+    pull, push = pull_and_push(tags_at(out[:, JOINTS:], cells), visible, kind)
+    torch.testing.assert_close(pull, older[f"AELoss_{kind}/out/pull"])
+    torch.testing.assert_close(push, older[f"AELoss_{kind}/out/push"])
+    (pull.sum() + push.sum()).backward()
+    torch.testing.assert_close(out.grad, older[f"AELoss_{kind}/out/grad"])
+
+
+@pytest.mark.parametrize("scale", ["1.0", "0.001"])
+def test_pull_and_push_of_1x(newer: dict[str, Tensor], scale: str) -> None:
+    """1.x counts the diagonal and sums over the pictures, where posecli takes the mean."""
+    entry = f"loss/AssociativeEmbedding_w{scale}"
+    tags = newer[f"{entry}/in/tags"].clone().requires_grad_()
+    indices = newer[f"{entry}/in/keypoint_indices"]
+    pull, push = pull_and_push(tags_at(tags, indices[..., 0]), indices[..., 1] > 0, "exp-diagonal")
+    torch.testing.assert_close(float(scale) * pull.sum(), newer[f"{entry}/out/pull"])
+    torch.testing.assert_close(float(scale) * push.sum(), newer[f"{entry}/out/push"])
+    (float(scale) * (pull.sum() + push.sum())).backward()
+    torch.testing.assert_close(tags.grad, newer[f"{entry}/out/grad_tags"])
+
+
+@pytest.mark.parametrize("supervise_empty", [True, False])
+def test_heatmap_loss(older: dict[str, Tensor], supervise_empty: bool) -> None:
+    entry = f"HeatmapLoss_supervise_empty={supervise_empty}"
+    maps = older[f"{entry}/in/out"][:, :JOINTS].clone().requires_grad_()
+    loss = heatmap_loss(maps, older[f"{entry}/in/target"], older[f"{entry}/in/mask"], supervise_empty)
+    torch.testing.assert_close(loss, older[f"{entry}/out/loss"])
+    loss.sum().backward()
+    torch.testing.assert_close(maps.grad, older[f"{entry}/out/grad"])
+
+
+def test_stage_loss(older: dict[str, Tensor]) -> None:
+    """The reference's MultiLossFactory with unequal weights; its values are per picture, ours their means."""
+    out = older["MultiLossFactory/in/out"].clone().requires_grad_()
+    cells, visible = cells_of(older["MultiLossFactory/in/joints"].numpy(), 32 * 32)
+    targets = SceneTargets(older["MultiLossFactory/in/target"], cells, visible)
+    loss = StageLoss(heatmap=0.5, pull=0.02, push=0.01, kind="max", supervise_empty=False)
+    losses = loss(out[:, :JOINTS], out[:, JOINTS:], targets, older["MultiLossFactory/in/mask"])
+    for name, theirs in (("heatmap", "heat"), ("pull", "pull"), ("push", "push")):
+        torch.testing.assert_close(losses[name], older[f"MultiLossFactory/out/{theirs}"].mean())
+    torch.stack(list(losses.values())).sum().backward()
+    torch.testing.assert_close(2 * out.grad, older["MultiLossFactory/out/grad"])
+
+
+@pytest.mark.parametrize("unbiased", [False, True])
+def test_targets(older: dict[str, Tensor], unbiased: bool) -> None:
+    """HeatmapGenerator and JointsEncoder, with people partly outside the map."""
+    entry = f"HeatmapGenerator_udp={unbiased}"
+    people = older[f"{entry}/in/joints"][None]
+    targets = encode_scene(people[..., :2], people[..., 2], (32, 32), (32, 32), 2.0, unbiased)
+    torch.testing.assert_close(targets.heatmaps[0], older[f"{entry}/out/heatmaps"], rtol=0, atol=1e-6)
+    cells, visible = cells_of(older[f"{entry}/out/encoded"][None].numpy(), 32 * 32)
+    assert torch.equal(targets.visible, visible[:, :3])
+    assert torch.equal(targets.cells[targets.visible], cells[:, :3][targets.visible])
+
+
+@pytest.mark.parametrize("unbiased", [False, True])
+def test_targets_of_1x(newer: dict[str, Tensor], unbiased: bool) -> None:
+    """The codec's encode: the nearest cell; a Gaussian reaches into the map from outside, its tag does not count."""
+    entry = f"encode/ae_udp={unbiased}"
+    points, seen = newer[f"{entry}/in/keypoints"][None], newer[f"{entry}/in/keypoints_visible"][None]
+    targets = encode_scene(points, seen, (512, 512), (128, 128), 2.0, unbiased, "nearest")
+    torch.testing.assert_close(targets.heatmaps[0, :, ::4, ::4], newer[f"{entry}/out/heatmaps"], rtol=0, atol=1e-5)
+    indices = newer[f"{entry}/out/keypoint_indices"][None]
+    assert torch.equal(targets.visible, indices[..., 1] > 0)
+    assert torch.equal(targets.cells[targets.visible], indices[..., 0][targets.visible])
