@@ -11,10 +11,11 @@ import typer
 from typer.testing import CliRunner
 
 from posecli import benchmark
-from posecli.benchmark import Repeated, textured_pictures, write_crowded_file
+from posecli.benchmark import write_crowded_file
 from posecli.commands.benchmark import add
 from posecli.datasets.coco import coco_dataset
 from posecli.measures import Measure
+from posecli.throughput import Repeated, textured_pictures
 
 
 @pytest.mark.parametrize(

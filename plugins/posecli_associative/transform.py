@@ -45,12 +45,11 @@ class SceneTransform:
     border: Literal["counts", "ignored"] = "counts"  # whether the loss counts where the input shows no picture
 
     def __call__(self, sample: Sample, generator: np.random.Generator) -> Example:
+        flip, size = False, self.size
         if self.augmentation is None:
             inputs, matrix, size = self._whole(sample)
-            flip = False
         else:
-            matrix, flip, size = self._part(sample, generator), False, self.size
-            matrix, flip = self._mirrored(matrix, generator)
+            matrix, flip = self._mirrored(self._part(sample, generator), generator)
             image = self._pixels(sample, matrix)
             image = cut_out(vary_colors(image, self.augmentation, generator), self.augmentation, generator)
             inputs = {"image": image}
@@ -63,25 +62,21 @@ class SceneTransform:
     def _part(self, sample: Sample, generator: np.random.Generator) -> FloatArray:
         """The matrix of a random part of the picture, not mirrored."""
         assert self.augmentation is not None
-        low, high = self.augmentation.scale
-        drawn = generator.random(4).tolist()
-        part = np.array(sample.size) * (low + (high - low) * drawn[0])
-        rotation = (2 * drawn[1] - 1) * self.augmentation.rotate
-        center = self._middle(sample.size) + (2 * np.array(drawn[2:]) - 1) * self.augmentation.shift * part
-        rectangle = self._fitted(part)
-        return geometry.crop_matrix(center, rectangle, self.size, rotation, unbiased=self.unbiased)
+        (low, high), shift = self.augmentation.scale, self.augmentation.shift
+        zoom, turn, right, down = generator.random(4).tolist()
+        width, height = (side * (low + (high - low) * zoom) for side in sample.size)
+        less = 1 if self.unbiased else 0
+        middle_x, middle_y = ((side - less) / 2 for side in sample.size)
+        center = np.array([middle_x + (2 * right - 1) * shift * width, middle_y + (2 * down - 1) * shift * height])
+        rotation = (2 * turn - 1) * self.augmentation.rotate
+        return geometry.crop_matrix(center, self._fitted(width, height), self.size, rotation, unbiased=self.unbiased)
 
-    def _middle(self, size: tuple[int, int]) -> FloatArray:
-        return (np.array(size, dtype=np.float64) - (1 if self.unbiased else 0)) / 2
-
-    def _fitted(self, part: FloatArray) -> FloatArray:
-        """The part's width and height in the input's aspect: the longer side cut, or the shorter one grown."""
+    def _fitted(self, width: float, height: float) -> FloatArray:
+        """The part in the input's aspect: the longer side cut, or the shorter one grown."""
         assert self.augmentation is not None
         aspect = self.size[0] / self.size[1]
-        if self.augmentation.side == "long":
-            return geometry.fit_aspect(part, aspect)
-        width, height = part.tolist()
-        return np.array([min(width, height * aspect), min(height, width / aspect)])
+        choose = min if self.augmentation.side == "short" else max
+        return np.array([choose(width, height * aspect), choose(height, width / aspect)])
 
     def _mirrored(self, matrix: FloatArray, generator: np.random.Generator) -> tuple[FloatArray, bool]:
         """Now and then the matrix with left and right exchanged; never when the flip pairs are unknown."""
@@ -141,44 +136,49 @@ class SceneTransform:
 
     def _targets(self, sample: Sample, matrix: FloatArray, flip: bool, size: tuple[int, int]) -> dict[str, Array]:
         people = sample.people
-        points, visible = self._points(people, matrix, flip, size)
+        labelled, crowd = people.labelled, people.crowd
+        points, visible = self._points(people, labelled & ~crowd[:, None], matrix, flip, size)
+        hidden = crowd | ~labelled.any(axis=1)
         rows = np.flatnonzero(visible.any(axis=1))
-        taken = self._taken(rows, visible, people)
+        if len(rows) > self.max_people:
+            kept = self._fullest(rows, visible, people)
+            hidden[np.setdiff1d(rows, kept)] = True
+            rows = kept
         keypoints = np.zeros((self.max_people, len(self.skeleton), 2), np.float32)
-        seen = np.zeros((self.max_people, len(self.skeleton)), np.float32)
-        keypoints[: len(taken)] = np.where(visible[taken, :, None], points[taken], 0)
-        seen[: len(taken)] = visible[taken]
-        hidden = people.crowd | ~people.labelled.any(axis=1)
-        hidden[np.setdiff1d(rows, taken)] = True
-        shown = np.minimum(np.hypot(*matrix[:, :2]) * np.array(sample.size), size)
+        shown = np.zeros((self.max_people, len(self.skeleton)), np.float32)
+        keypoints[: len(rows)] = points[rows]
+        shown[: len(rows)] = visible[rows]
         return {
             "keypoints": keypoints,
-            "visible": seen,
+            "visible": shown,
             "mask": self._mask(sample, hidden, matrix, size),
-            "size": shown.astype(np.float32),
+            "size": self._shown_size(sample.size, matrix, size),
         }
 
     def _points(
-        self, people: People, matrix: FloatArray, flip: bool, size: tuple[int, int]
+        self, people: People, labelled: BoolArray, matrix: FloatArray, flip: bool, size: tuple[int, int]
     ) -> tuple[FloatArray, BoolArray]:
-        """Keypoints (N, K, 2) in input pixels, and which are labelled, inside the input and of no crowd (N, K)."""
-        points = geometry.apply(matrix, people.keypoints[..., :2].astype(np.float64))
-        limits = np.array(size) - 1
-        with np.errstate(invalid="ignore"):
-            inside = ((points >= 0) & (points <= limits)).all(axis=-1)
-        visible = np.asarray(inside & people.labelled & ~people.crowd[:, None])
+        """Keypoints (N, K, 2) in input pixels, 0 where they are not `labelled` or outside, and which are not (N, K)."""
+        points = geometry.apply(matrix, people.keypoints[..., :2])
+        inside = (points >= 0) & (points <= (size[0] - 1, size[1] - 1))  # NaN is nowhere
+        visible = inside[..., 0] & inside[..., 1] & labelled
+        points[~visible] = 0
         if flip:
             index = self.skeleton.flip_index
-            points, visible = points[:, index], visible[:, index]
+            return points[:, index], visible[:, index]
         return points, visible
 
-    def _taken(self, rows: IntArray, visible: BoolArray, people: People) -> IntArray:
-        """Which of the rows are learnt, in their order: the fullest and largest where there are too many."""
-        if len(rows) <= self.max_people:
-            return rows
+    def _fullest(self, rows: IntArray, visible: BoolArray, people: People) -> IntArray:
+        """The `max_people` of the rows with most visible keypoints, of equals the largest, in their order."""
         boxes = geometry.keypoint_boxes(people.keypoints[rows]) if people.boxes is None else people.boxes[rows]
         order = np.lexsort((-geometry.box_areas(boxes), -visible[rows].sum(axis=1)))
         return np.sort(rows[order[: self.max_people]])
+
+    def _shown_size(self, picture: tuple[int, int], matrix: FloatArray, size: tuple[int, int]) -> Array:
+        """Width and height (2,) of what the input shows of the picture, in input pixels."""
+        a, b, _, c, d, _ = matrix.ravel().tolist()
+        across, down = math.hypot(a, c) * picture[0], math.hypot(b, d) * picture[1]
+        return np.array([min(across, size[0]), min(down, size[1])], np.float32)
 
     def _mask(self, sample: Sample, hidden: BoolArray, matrix: FloatArray, size: tuple[int, int]) -> Array:
         """(H / 2, W / 2) uint8: 0 over ignored polygons and over `hidden` rows, 1 elsewhere."""

@@ -1,0 +1,44 @@
+"""`posecli benchmark scenes`: training scenes a second of one worker, against cv2.imread."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from posecli.measures import Measure
+
+
+def scenes(
+    pictures: Annotated[
+        Path | None, typer.Option(help="A COCO annotation file with its pictures; made pictures by default.")
+    ] = None,
+    size: Annotated[int, typer.Option(help="Width and height of the input.", min=64)] = 512,
+    units: Annotated[int, typer.Option(help="Training scenes that are measured.", min=100)] = 600,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """Training scenes a second of one worker, against cv2.imread."""
+    from posecli.measures import show_measures
+
+    show_measures(measure_scenes(pictures, size, units), json)
+
+
+def measure_scenes(pictures: Path | None = None, size: int = 512, units: int = 600) -> list[Measure]:
+    """One worker's scenes with the default augmentation against a bare `cv2.imread` loop over the same files."""
+    from posecli.measures import Measure
+    from posecli.throughput import benchmark_pictures, imread_rate, run_loader
+    from posecli_associative.augmentation import SceneAugmentation
+    from posecli_associative.transform import SceneTransform
+
+    with tempfile.TemporaryDirectory() as folder:
+        samples, note = benchmark_pictures(pictures, Path(folder))
+        transform = SceneTransform(samples.skeleton, (size, size), SceneAugmentation())
+        files = [str(picture) for picture in samples.images]
+        before = imread_rate(files, units)
+        run = run_loader(samples, transform, units)  # type: ignore[arg-type]  # Dataset has length and random access
+        bare = (before + imread_rate(files, units)) / 2
+    note = f"{note}, {size}×{size}"
+    return [Measure("training scenes of one worker ÷ cv2.imread", run.rate, bare, "/s", 0.7, note=note)]
