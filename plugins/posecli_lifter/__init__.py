@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from posecli import hookimpl
 from posecli.config import ModelConfig
+from posecli_lifter.config import DSTFormerConfig, TemporalConfig
 
 
 @hookimpl
 def posecli_models() -> list[type[ModelConfig]]:
-    return []
+    return [TemporalConfig, DSTFormerConfig]

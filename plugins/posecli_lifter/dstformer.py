@@ -1,4 +1,4 @@
-"""DSTFormer, the network of MotionBERT (Zhu et al., ICCV 2023): attention over joints and over frames, in both orders."""
+"""DSTFormer, the network of MotionBERT (Zhu et al., ICCV 2023): attention over joints and frames, in both orders."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Attention(nn.Module):
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(channels, channels * 3)
         self.proj = nn.Linear(channels, channels)
+        self.qkv = nn.Linear(channels, channels * 3)
 
     def forward(self, tokens: Tensor) -> Tensor:
         mixed = self.qkv(tokens).unflatten(2, (3, self.heads, -1))  # (N, L, 3, heads, D / heads)
@@ -65,6 +65,7 @@ class DSTFormer(nn.Module):
         super().__init__()
         self.channels = channels
         self.frames = frames
+        self.before = self.after = 0  # a frame can be told without others
         self.joints_embed = nn.Linear(inputs, channels)
         self.temp_embed = nn.Parameter(torch.zeros(1, frames, 1, channels))
         self.spat_embed = nn.Parameter(torch.zeros(1, joints, channels))

@@ -16,7 +16,7 @@ class TemporalHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         outputs: Tensor = self.conv(features).transpose(1, 2)
-        return outputs.unflatten(2, (self.joints, 3))
+        return outputs.reshape(*outputs.shape[:2], self.joints, 3)
 
 
 class MotionHead(nn.Module):

@@ -1,4 +1,4 @@
-"""Temporal convolution nets over keypoints: VideoPose3D (Pavllo et al., CVPR 2019), and with kernels of 1 SimpleBaseline3D.
+"""Temporal convolution nets: VideoPose3D (Pavllo et al., CVPR 2019), and with kernels of one frame SimpleBaseline3D.
 
 One set of weights, three ways through it, with the same results: `strided` gives the one frame of a window and nothing
 else, `dilated` gives every frame of a clip that has its whole receptive field, `full` every frame of a clip, the ends
@@ -27,12 +27,13 @@ class Step(nn.Module):
 
     def forward(self, frames: Tensor, stride: int = 1, dilation: int = 1) -> Tensor:
         frames = functional.conv1d(frames, self.conv.weight, stride=stride, dilation=dilation)
-        return functional.relu(self.bn(frames))
+        normalized: Tensor = self.bn(frames)
+        return normalized.relu()
 
     def products(self, frames: Tensor, dilation: int = 1) -> Tensor:
         """The same in evaluation mode, (T, C) -> (T', D): one matrix product for each place of the kernel.
 
-        A dilated convolution copies its input once for each place of the kernel; products of shifted views copy nothing.
+        A dilated convolution copies its input for each place of the kernel; products of shifted views copy nothing.
         """
         weight, bias = self._folded()
         reach = (len(weight) - 1) * dilation
@@ -44,13 +45,14 @@ class Step(nn.Module):
 
     def _folded(self) -> tuple[Tensor, Tensor]:
         """The kernel (k, C, D) and bias (D,) that do convolution and normalisation at once."""
-        assert self.bn.running_mean is not None and self.bn.running_var is not None
+        assert self.bn.running_mean is not None
+        assert self.bn.running_var is not None
         scale = self.bn.weight / torch.sqrt(self.bn.running_var + self.bn.eps)
         return self.conv.weight.permute(2, 1, 0) * scale, self.bn.bias - self.bn.running_mean * scale
 
 
 class Block(nn.Module):
-    """A convolution with gaps and one without kernel, beside a shortcut to the frames in the middle (causal: the last)."""
+    """A convolution with gaps and one without kernel, beside a shortcut to the middle frames (causal: the last)."""
 
     def __init__(self, channels: int, kernel: int, dropout: float, causal: bool) -> None:
         super().__init__()
@@ -73,7 +75,8 @@ class Block(nn.Module):
     def products(self, frames: Tensor, dilation: int) -> Tensor:
         """`dilated` in evaluation mode, for one clip (T, C)."""
         first, second = self.conv1[0], self.conv2[0]
-        assert isinstance(first, Step) and isinstance(second, Step)
+        assert isinstance(first, Step)
+        assert isinstance(second, Step)
         inner = second.products(first.products(frames, dilation))
         start = self.place * dilation
         return inner.add_(frames[start : start + len(inner)])
@@ -84,7 +87,10 @@ class Block(nn.Module):
 
 
 class TemporalNetwork(nn.Module):
-    """Features (B, D, T') of keypoints (B, C, T). `kernels`: of the first convolution and of each block, all odd."""
+    """Features (B, D, T') of keypoints (B, T, K, C). `kernels`: of the first convolution and of each block, all odd.
+
+    `inputs` is K C. The three ways through take the numbers of each frame as channels, (B, K C, T).
+    """
 
     def __init__(
         self, inputs: int, channels: int, kernels: Sequence[int], dropout: float = 0.25, causal: bool = False
@@ -99,22 +105,23 @@ class TemporalNetwork(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.tcn_blocks = nn.ModuleList(Block(channels, kernel, dropout, causal) for kernel in self.kernels[1:])
 
-    def forward(self, frames: Tensor) -> Tensor:
+    def forward(self, keypoints: Tensor) -> Tensor:
         """A window of the receptive field gives its one frame, a longer clip all frames it tells enough of."""
+        frames = keypoints.flatten(2).transpose(1, 2)
         return self.strided(frames) if frames.shape[2] == self.frames else self.dilated(frames)
 
     def strided(self, frames: Tensor) -> Tensor:
         """(B, C, frames) -> (B, D, 1): no feature is made that the one frame does not need."""
-        features = self.dropout(self.expand_conv(frames, stride=self.kernels[0]))
+        features: Tensor = self.dropout(self.expand_conv(frames, stride=self.kernels[0]))
         for block in self._blocks():
             features = block.strided(features)
         return features
 
     def dilated(self, frames: Tensor) -> Tensor:
         """(B, C, T) -> (B, D, T - frames + 1): every frame's features are made once, for all that look at them."""
-        if not self.training and not torch.is_grad_enabled() and frames.shape[2] - self.frames >= SMALLEST_PRODUCT:
+        if self._by_products(frames):
             return torch.stack([self._products(clip) for clip in frames.transpose(1, 2)]).transpose(1, 2)
-        features = self.dropout(self.expand_conv(frames))
+        features: Tensor = self.dropout(self.expand_conv(frames))
         dilation = self.kernels[0]
         for block in self._blocks():
             features = block.dilated(features, dilation)
@@ -124,6 +131,12 @@ class TemporalNetwork(nn.Module):
     def full(self, frames: Tensor) -> Tensor:
         """(B, C, T) -> (B, D, T): what lies before the first frame and after the last is taken to be like them."""
         return self.dilated(functional.pad(frames, (self.before, self.after), mode="replicate"))
+
+    def _by_products(self, frames: Tensor) -> bool:
+        """Whether clips go one by one through matrix products: on a CPU, when nothing is learnt."""
+        learning = self.training or torch.is_grad_enabled()
+        plain = frames.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+        return plain and not learning and frames.shape[2] - self.frames >= SMALLEST_PRODUCT
 
     def _products(self, clip: Tensor) -> Tensor:
         """`dilated` for one clip (T, C) -> (T', D)."""

@@ -143,7 +143,7 @@ class WindowUnits(Frames):
 
     output "one": one window around each frame, which is the one to be predicted; with `causal` the window ends with
     it. Of the frames to be predicted every `stride`-th is taken. Frames without any known 3D joint are left out
-    where the dataset has 3D.
+    where the dataset has 3D, unless `unlabelled`.
     output "all": windows that begin every `stride` frames, all of whose frames are to be predicted; the last one ends
     with the clip, and a clip that is shorter is padded at its end, the repeated frames not to be predicted.
     interval: the frames in a window are so many apart.
@@ -157,6 +157,7 @@ class WindowUnits(Frames):
         causal: bool = False,
         output: Literal["one", "all"] = "one",
         interval: int = 1,
+        unlabelled: bool = False,
     ) -> None:
         super().__init__(samples)
         if frames < 1 or stride < 1 or interval < 1:
@@ -165,13 +166,13 @@ class WindowUnits(Frames):
         before = frames - 1 if causal else frames // 2
         self.steps = (np.arange(frames) - (0 if self.whole else before)) * interval
         self.target = np.arange(frames) == (0 if self.whole else before)
-        self.clip, self.start, main = self._all(stride) if self.whole else self._one(stride)
+        self.clip, self.start, main = self._all(stride) if self.whole else self._one(stride, unlabelled)
         self.sample_index = self.owners[main]  # (U,): the sample that a unit's id is of
 
-    def _one(self, stride: int) -> tuple[IntArray, IntArray, IntArray]:
+    def _one(self, stride: int, unlabelled: bool) -> tuple[IntArray, IntArray, IntArray]:
         clip = np.repeat(np.arange(len(self.clips.lengths)), self.clips.lengths)
         start = np.arange(len(clip)) - self.clips.offsets[clip]
-        chosen = self._trainable() & (start % stride == 0)
+        chosen = (self.clips.rows >= 0 if unlabelled else self._trainable()) & (start % stride == 0)
         return clip[chosen], start[chosen], self.clips.rows[chosen]
 
     def _all(self, stride: int) -> tuple[IntArray, IntArray, IntArray]:

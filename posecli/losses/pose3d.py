@@ -1,4 +1,4 @@
-"""Losses of 3D joints (B, ..., K, 3), in whatever unit they come; weights are (B, ..., K) or with a last axis of 1 or 3.
+"""Losses of 3D joints (B, ..., K, 3) in whatever unit; weights are (B, ..., K), or with a last axis of 1 or 3.
 
 Every loss is a scalar in float32.
 """
@@ -62,7 +62,7 @@ class BoneLength(nn.Module):
     def lengths(self, poses: Tensor) -> Tensor:
         """(..., K, 3) -> (..., bones)."""
         ends = [self.parents[joint] for joint in self.bones]
-        return torch.linalg.vector_norm((poses[..., self.bones, :] - poses[..., ends, :]).float(), dim=-1)
+        return length((poses[..., self.bones, :] - poses[..., ends, :]).float())
 
     def forward(self, output: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
         difference = (self.lengths(output) - self.lengths(target)).flatten(0, -2)
@@ -70,6 +70,12 @@ class BoneLength(nn.Module):
             weights = weights.flatten(0, -2)
             difference = difference * (weights if weights.shape[1] == len(self.bones) else weights[:, self.bones])
         return self.factor * difference.mean(dim=0).abs().mean()
+
+
+def length(vectors: Tensor) -> Tensor:
+    """Euclidean lengths (...) of vectors (..., D); at 0 their gradient is 0."""
+    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=-1)
+    return lengths
 
 
 def best_scale(output: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -83,7 +89,7 @@ def _distances(output: Tensor, target: Tensor, weights: Tensor | None) -> Tensor
     difference = output.float() - target.float()
     if weights is not None:
         difference = difference * _spread(weights, difference)
-    return torch.linalg.vector_norm(difference, dim=-1)
+    return length(difference)
 
 
 def _spread(weights: Tensor, values: Tensor) -> Tensor:
