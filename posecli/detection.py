@@ -5,11 +5,9 @@ Nothing here goes to the network unless the user asked for a detector or a publi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,13 +16,12 @@ from torch import Tensor, nn
 from posecli.algorithm import Algorithm, Transform
 from posecli.batch import Batch
 from posecli.console import PosecliError
+from posecli.interop.detections import PERSON, read_detections
 from posecli.nn.pretrained import download
 from posecli.plugins import suggest
 from posecli.skeleton import house_skeleton
 from posecli.types import Example, FloatArray, ImageArray, People, Prediction, Sample
 
-PERSON = 1
-"""COCO's category, and its row in torchvision's detectors."""
 DEFAULT_DETECTOR = "torchvision/fasterrcnn_mobilenet_v3_large_320_fpn"
 KEYPOINT_RCNN = "torchvision/keypointrcnn"
 
@@ -64,48 +61,19 @@ def picture_keys(name: str) -> list[str]:
 
 
 def read_boxes(path: Path, threshold: float = 0.0) -> BoxFile:
-    """Boxes of a COCO detections file: a list of `{image_id or file_name, bbox: [x, y, w, h], score, category_id}`.
+    """The boxes of people in a COCO detections file, or in an annotation file.
 
-    A COCO annotation file serves as well. Other categories than person (1) and scores below `threshold` are left out;
-    without a category or score a box counts as a person, and as certain. Raises PosecliError.
+    Other categories than person (1) and scores below `threshold` are left out; a box without a score counts as certain.
+    Raises PosecliError.
     """
-    names, rows = _box_rows(path)
     gathered: dict[str, list[list[float]]] = {}
-    for place, row in enumerate(rows):
-        key, values = _box_row(path, place, row, names)
-        gathered.setdefault(key, [])
-        if int(row.get("category_id", PERSON)) == PERSON and values[4] >= threshold:
-            gathered[key].append(values)
+    for found in read_detections(path):
+        rows = gathered.setdefault(str(found.image_id if found.file_name is None else found.file_name), [])
+        score = 1.0 if found.score is None else found.score
+        if found.category == PERSON and score >= threshold:
+            rows.append([*found.box, score])
     arrays = {key: np.asarray(values, np.float64).reshape(-1, 5) for key, values in gathered.items()}
     return BoxFile(path, {key: (values[:, :4], values[:, 4]) for key, values in arrays.items()})
-
-
-def _box_rows(path: Path) -> tuple[dict[object, str], list[Any]]:
-    """File names by image id (empty when the file has none), and the records."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PosecliError(f"no box file {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise PosecliError(f"the box file {path} is not valid JSON: {error}") from error
-    if isinstance(content, dict) and isinstance(content.get("annotations"), list):
-        names = {image["id"]: str(image["file_name"]) for image in content.get("images", []) if "file_name" in image}
-        return names, content["annotations"]
-    if isinstance(content, list):
-        return {}, content
-    raise PosecliError(f"the box file {path} is neither a list of COCO detections nor a COCO annotation file")
-
-
-def _box_row(path: Path, place: int, row: Any, names: Mapping[object, str]) -> tuple[str, list[float]]:
-    """The picture's key and x1 y1 x2 y2 score."""
-    try:
-        key = row["file_name"] if "file_name" in row else names.get(row["image_id"], row["image_id"])
-        x, y, width, height = (float(value) for value in row["bbox"])
-        return str(key), [x, y, x + width, y + height, float(row.get("score", 1.0))]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise PosecliError(
-            f"the box file {path}: record {place} needs image_id or file_name, and bbox [x, y, width, height]"
-        ) from error
 
 
 # --- published weights ------------------------------------------------------------------------------------------------

@@ -11,8 +11,7 @@ import torch
 
 from posecli import console, distributed
 from posecli.algorithm import Algorithm
-from posecli.checkpoint import current_versions, open_model, resolve_model, sha256
-from posecli.config import Experiment, Layers, dump, parse_metric, parse_setting, validate
+from posecli.config import parse_metric
 from posecli.console import PosecliError, few
 from posecli.data import Loader, unit_loader
 from posecli.datasets.config import StoredDatasetConfig
@@ -22,6 +21,7 @@ from posecli.interop.detections import detected_dataset
 from posecli.metrics.metric import Metric, Score
 from posecli.results import ResultsHeader, decode_people, encode_people, iterate_results, read_header
 from posecli.skeleton import Skeleton
+from posecli.trained import Trained, open_trained
 from posecli.types import Dataset, Prediction
 
 
@@ -61,22 +61,21 @@ def evaluate_model(
 
     place = choose_device(device)
     distributed.join(place)
-    opened = _open(model, settings, place)
-    truth = opened.validation(data)
-    _check_skeletons(opened.algorithm.skeleton, truth)
-    chosen = build_metrics(metrics, truth.skeleton) if metrics else _possible(opened.metrics(truth), truth.skeleton)
+    trained = open_trained(model, place, settings=settings, threshold=0.05)
+    truth = _validation(trained, data)
+    _check_skeletons(trained.algorithm.skeleton, truth)
+    chosen = build_metrics(metrics, truth.skeleton) if metrics else _possible(_metrics(trained, truth), truth.skeleton)
     predictions = predict_dataset(
-        opened.algorithm,
-        truth if boxes is None else _detected(opened.algorithm, truth, boxes, box_threshold),
-        batch_size=batch_size or opened.batch_size,
-        workers=opened.workers if workers is None else workers,
+        trained.algorithm,
+        truth if boxes is None else _detected(trained.algorithm, truth, boxes, box_threshold),
+        batch_size=batch_size or trained.batch_size,
+        workers=trained.workers if workers is None else workers,
         device=place,
-        precision=opened.precision,
+        precision=trained.precision,
         strict=strict,
     )
-    header = ResultsHeader(opened.algorithm.skeleton, opened.name, opened.checkpoint, command, current_versions())
-    guessed = score(truth, opened.guess(truth), chosen) if with_guess else []
-    return Evaluation(truth, predictions, score(truth, predictions, chosen), header, guessed)
+    guessed = score(truth, _guess(trained, truth), chosen) if with_guess else []
+    return Evaluation(truth, predictions, score(truth, predictions, chosen), trained.header(command), guessed)
 
 
 def evaluate_results(results: Path, data: Path, metrics: Sequence[str] = ()) -> Evaluation:
@@ -182,77 +181,25 @@ def score(truth: Dataset, predictions: Sequence[Prediction], metrics: Sequence[M
     return [one for metric in metrics for one in metric.compute(truth, people)]
 
 
-@dataclass(frozen=True)
-class _Opened:
-    """A model ready to predict, and what its experiment says about scoring; a published model has none."""
-
-    algorithm: Algorithm
-    name: str
-    checkpoint: str  # SHA-256
-    experiment: Experiment | None = None
-    batch_size: int = 1  # whole pictures differ in size
-    workers: int = 2
-    precision: str = "fp32"
-
-    def validation(self, data: Path | None) -> Dataset:
-        """The data to score on."""
-        if data is not None:
-            return scored_data(data)
-        if self.experiment is None:
-            raise PosecliError(f"{self.name} brings no data of its own: say what to score it on with --data")
-        return self.experiment.data.val.build()
-
-    def guess(self, truth: Dataset) -> list[Prediction]:
-        """The mean pose of the training data in every true box."""
-        if self.experiment is None:
-            raise PosecliError(f"--guess: {self.name} does not say what it was trained on")
-        return guess(truth, mean_pose(self.experiment.data.train.build()))
-
-    def metrics(self, truth: Dataset) -> Sequence[str]:
-        """What to score with where the user does not say."""
-        return usual_metrics(truth.skeleton) if self.experiment is None else self.experiment.eval.metrics
+def _validation(trained: Trained, data: Path | None) -> Dataset:
+    """The data to score on."""
+    if data is not None:
+        return scored_data(data)
+    if trained.experiment is None:
+        raise PosecliError(f"{trained.name} brings no data of its own: say what to score it on with --data")
+    return trained.experiment.data.val.build()
 
 
-def _open(model: str | Path, settings: Sequence[str], device: torch.device) -> _Opened:
-    from posecli.detection import KEYPOINT_RCNN, keypoint_rcnn_file, open_keypoint_rcnn
-    from posecli.training import place
-
-    if str(model) == KEYPOINT_RCNN:
-        if settings:
-            raise PosecliError(f"--set changes the config of a checkpoint; {KEYPOINT_RCNN} has none")
-        weights = keypoint_rcnn_file()
-        return _Opened(open_keypoint_rcnn(weights, 0.05).to(device), KEYPOINT_RCNN, sha256(weights))
-    algorithm, experiment = _open_checkpoint(model, settings, device)
-    place(algorithm, device, experiment.train.channels_last)
-    return _Opened(
-        algorithm,
-        experiment.model.name,
-        sha256(resolve_model(model)),
-        experiment,
-        experiment.eval.batch_size,
-        experiment.data.workers,
-        experiment.train.precision,
-    )
+def _guess(trained: Trained, truth: Dataset) -> list[Prediction]:
+    """The mean pose of the training data in every true box."""
+    if trained.experiment is None:
+        raise PosecliError(f"--guess: {trained.name} does not say what it was trained on")
+    return guess(truth, mean_pose(trained.experiment.data.train.build()))
 
 
-def _open_checkpoint(model: str | Path, settings: Sequence[str], device: torch.device) -> tuple[Algorithm, Experiment]:
-    """The trained algorithm and its experiment, with settings applied to both."""
-    algorithm, experiment, _ = open_model(model, device)
-    if not settings:
-        return algorithm, experiment
-    layers = Layers()
-    layers.add(dump(experiment), str(model))
-    for setting in settings:
-        layers.add(parse_setting(setting), f"--set {setting}")
-    changed = validate(Experiment, layers)
-    if changed.model == experiment.model:
-        return algorithm, changed
-    rebuilt = changed.model.build(algorithm.skeleton)
-    try:
-        rebuilt.load_state_dict(algorithm.state_dict())
-    except RuntimeError as error:
-        raise PosecliError(f"the weights of {model} do not fit the model that --set makes of it: {error}") from error
-    return rebuilt.to(device).eval(), changed
+def _metrics(trained: Trained, truth: Dataset) -> Sequence[str]:
+    """What to score with where the user does not say."""
+    return usual_metrics(truth.skeleton) if trained.experiment is None else trained.experiment.eval.metrics
 
 
 def _detected(algorithm: Algorithm, truth: Dataset, boxes: Path, threshold: float) -> Dataset:

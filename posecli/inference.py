@@ -20,7 +20,7 @@ from posecli import console, distributed
 from posecli.algorithm import Algorithm
 from posecli.batch import Batch, alike, collate
 from posecli.console import PosecliError
-from posecli.detection import KEYPOINT_RCNN, Boxes, BoxFile, Detector
+from posecli.detection import Boxes, BoxFile, Detector
 from posecli.images import read_image
 from posecli.overlays import Overlays, overlay_paths
 from posecli.results import ResultsHeader, iterate_results, read_header, results_writer, to_coco_json, write_csv
@@ -195,38 +195,20 @@ def load(
 
     Raises PosecliError when there is no such model, or what it needs cannot be had.
     """
+    from posecli.checkpoint import current_command
+    from posecli.trained import open_trained
     from posecli.training import choose_device
 
     chosen, search = choose_device(device), search or Search()
-    algorithm, header = _open(str(model), search.threshold, model_weights)
+    trained = open_trained(model, chosen, weights=model_weights, threshold=search.threshold)
     return Predictor(
-        algorithm,
+        trained.algorithm,
         chosen,
-        find_boxes=search.open(chosen) if algorithm.needs == "boxes" else whole_pictures,
+        find_boxes=search.open(chosen) if trained.algorithm.needs == "boxes" else whole_pictures,
         batch_size=batch_size,
         precision=precision,
-        header=header,
+        header=trained.header(current_command()),
     )
-
-
-def _open(model: str, threshold: float, weights: Path | None) -> tuple[Algorithm, ResultsHeader]:
-    from posecli.checkpoint import current_command, current_versions, open_model, resolve_model, sha256
-    from posecli.detection import keypoint_rcnn_file, open_keypoint_rcnn
-    from posecli.training import place
-
-    command = current_command()
-    if model == KEYPOINT_RCNN:
-        file = keypoint_rcnn_file(weights)
-        algorithm: Algorithm = open_keypoint_rcnn(file, threshold)
-        return algorithm, ResultsHeader(algorithm.skeleton, model, sha256(file), command, current_versions())
-    if model.startswith("torchvision/"):
-        raise PosecliError(f"no model {model}: the published model that posecli knows is {KEYPOINT_RCNN}")
-    if weights is not None:
-        raise PosecliError(f"--model-weights goes with --model {KEYPOINT_RCNN}; a checkpoint holds its own weights")
-    algorithm, experiment, _ = open_model(model)
-    place(algorithm, torch.device("cpu"), experiment.train.channels_last)
-    checksum = sha256(resolve_model(model))
-    return algorithm, ResultsHeader(algorithm.skeleton, experiment.model.name, checksum, command, current_versions())
 
 
 # --- a whole job ----------------------------------------------------------------------------------------------------

@@ -74,13 +74,13 @@ def test_the_exact_name_comes_first() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "no box file"),
+        (None, "cannot read the detections"),
         ("[", "not valid JSON"),
         ('{"a": 1}', "neither a list of COCO detections nor"),
-        ('[{"image_id": 1}]', r"record 0 needs image_id or file_name, and bbox \[x, y, width, height\]"),
-        ('[{"image_id": 1, "bbox": [1, 2, 3]}]', "record 0 needs"),
-        ('[{"bbox": [1, 2, 3, 4]}]', "record 0 needs"),
-        ("[7]", "record 0 needs"),
+        ('[{"image_id": 1}]', r"detection 0 is not {image_id or file_name, bbox: \[x, y, width, height\]"),
+        ('[{"image_id": 1, "bbox": [1, 2, 3]}]', "detection 0 is not"),
+        ('[{"bbox": [1, 2, 3, 4]}]', "detection 0 is not"),
+        ("[7]", "detection 0 is not"),
     ],
 )
 def test_a_wrong_box_file_is_refused(tmp_path: Path, text: str | None, message: str) -> None:

@@ -248,9 +248,9 @@ def test_detections_take_the_place_of_the_true_boxes(pictures: Dataset, tmp_path
 @pytest.mark.parametrize(
     ("rows", "message", "note"),
     [
-        ({"annotations": []}, "no list of detections", "a truth file"),
+        ({"annotations": [{"image_id": 7, "bbox": [1, 2, 3, 4]}]}, "detection 0 has no score", "a truth file"),
         ([{"image_id": 7, "bbox": [1, 2, 3]}], "detection 0 is not", "a box of three numbers"),
-        ([{"image_id": 7, "bbox": [1, 2, 3, 4]}], "score", "no score"),
+        ([{"image_id": 7, "bbox": [1, 2, 3, 4]}], "no score", "no score"),
         ([detection(98, 0, 1)], r"none of its 1 boxes.*98.*7, 3, 5, 4", "another dataset's"),
         ([detection("7", 0, 1)], r"none of its 1 boxes.*'7'.*7, 3", "texts for numbers"),
         ([3], "detection 0 is not", "a number"),

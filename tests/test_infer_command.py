@@ -134,7 +134,7 @@ def here(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["photos", "--model", "torchvision/resnet18"], "torchvision/keypointrcnn", "an unknown published model"),
         (["photos", "--model-weights", "x.pth"], "a checkpoint holds its own weights", "weights for a run"),
         (["photos", "--detector-model", "yolo"], "no detector named 'yolo'", "an unknown detector"),
-        (["photos", "--boxes", "none.json"], "no box file none.json", "a missing box file"),
+        (["photos", "--boxes", "none.json"], "cannot read the detections none.json", "a missing box file"),
         (["photos", "cut.jpg", "--strict"], "cut.jpg", "an unreadable picture, strictly"),
         (["photos", "--out", "photos"], "choose another folder with --out", "overlays over their sources"),
         (["photos", "--precision", "int4"], "no precision 'int4'", "an unknown precision"),

@@ -15,8 +15,8 @@ LEVELS = [
     "config hookspecs plugins console files augmentation summary nn.config datasets.config metrics.config",
     "nn codecs losses images transforms batch algorithm drawing suppression measures smoothing tracking",
     "datasets metrics results checkpoint data interop scoring guess builtin testing distributed sharing throughput",
-    "training trained optimization runs report inference sources detection overlays evaluation conversion datacheck autoconfig "
-    "benchmark doctor scaffold",
+    "training trained optimization runs report inference sources detection overlays evaluation conversion datacheck "
+    "autoconfig benchmark doctor scaffold",
     "commands cli __main__",
 ]
 PLUGIN_LEVEL = 3  # plugins see this level and below, and `testing`

@@ -28,7 +28,7 @@ def crowd(places: Sequence[tuple[float, float] | None], random: np.random.Genera
     return People(
         points.astype(np.float32),
         np.ones(points.shape[:2], np.float32),
-        (keypoint_boxes(points) + [-10, -10, 10, 10]).astype(np.float32),
+        (keypoint_boxes(points) - np.array([10, 10, -10, -10])).astype(np.float32),
         np.ones(len(points), np.float32),
     )
 
