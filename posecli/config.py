@@ -260,7 +260,7 @@ def _named_config(name: str) -> Path | None:
 
 
 class _YamlLoader(yaml.SafeLoader):
-    """Safe YAML that takes 5e-4 for the number it is, and refuses a key that stands twice."""
+    """Safe YAML that takes 5e-4 for the number it is and 02 for the name it is, and refuses a key that stands twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -274,6 +274,13 @@ class _YamlLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+_YamlLoader.yaml_implicit_resolvers = {  # YAML 1.1 reads 02_05 as an octal number, and 1:30 as ninety
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:int"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_YamlLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F]+)$"), list("-+0123456789")
+)
 _YamlLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )

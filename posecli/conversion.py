@@ -15,7 +15,7 @@ from posecli import console
 from posecli.config import DatasetConfig, Layers, parse_setting, validate
 from posecli.console import PosecliError
 from posecli.datasets.coco_writer import annotation_ids
-from posecli.datasets.split import split_indices
+from posecli.datasets.split import split_dataset
 from posecli.datasets.writer import Writer
 from posecli.files import disk_errors
 from posecli.plugins import catalog
@@ -43,7 +43,8 @@ class Conversion:
     source: str
     sides: tuple[Side, ...]  # train, then val where it was asked for
     missing: tuple[str, ...]  # pictures that are not there, left out
-    copied: int  # pictures written, the others are links
+    placed: int  # pictures in the folder of pictures; motion without pictures has none
+    copied: int  # of these written, the others are links
     notes: tuple[str, ...]
 
 
@@ -92,14 +93,17 @@ def convert(
     for file in files.values():
         file.unlink(missing_ok=True)
     names, copied = place_pictures(dataset, out / PICTURES, copy)
-    indices = dict(zip(("train", "val"), split_indices(len(dataset), val, seed, order), strict=True))
+    indices = dict(
+        zip(("train", "val"), split_dataset(dataset, np.arange(len(dataset)), val, seed, order), strict=True)
+    )
     sides = []
     for side in ("val", "train"):
         if side == "train" or len(indices["val"]):
             taken = dataset.take(indices[side])
             writer.write(taken, [names[index] for index in indices[side]], files[side])
             sides.append(Side(files[side], len(taken), len(taken.people), int(taken.people.labelled.sum())))
-    return Conversion(dataset.name, tuple(reversed(sides)), missing, copied, dataset.notes)
+    placed = sum(1 for name in names if name)
+    return Conversion(dataset.name, tuple(reversed(sides)), missing, placed, copied, dataset.notes)
 
 
 def _check_place(config: DatasetConfig, files: dict[str, Path], force: bool) -> None:
@@ -138,6 +142,8 @@ def place_pictures(dataset: Dataset, folder: Path, copy: bool) -> tuple[list[str
     with console.progress(len(names), "pictures") as bar, disk_errors(folder):
         parents: dict[Path, Path] = {}
         for image, name in zip(dataset.images, names, strict=True):
+            if not name:
+                continue
             target = folder / name
             if target.parent not in parents:
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -148,14 +154,19 @@ def place_pictures(dataset: Dataset, folder: Path, copy: bool) -> tuple[list[str
 
 
 def picture_names(images: Sequence[ImageSource]) -> list[str]:
-    """Unique names: paths relative to the deepest folder that holds them all, numbers for pictures made by code."""
+    """Unique names: paths relative to the deepest folder that holds them all, numbers for pictures made by code, none
+    ("") for motion that has no pictures."""
     paths = [os.path.abspath(image) if isinstance(image, Path) else None for image in images]
     folders = {os.path.dirname(path) for path in paths if path is not None}
     root = os.path.commonpath(folders) if folders else ""
     return [
-        f"{index:06d}.png" if path is None else Path(os.path.relpath(path, root)).as_posix()
-        for index, path in enumerate(paths)
+        _made(image, index) if path is None else Path(os.path.relpath(path, root)).as_posix()
+        for index, (image, path) in enumerate(zip(images, paths, strict=True))
     ]
+
+
+def _made(image: ImageSource, index: int) -> str:
+    return "" if isinstance(image, np.ndarray) and not image.size else f"{index:06d}.png"
 
 
 def _place(image: ImageSource, target: Path, parents: dict[Path, Path], copy: bool) -> bool:

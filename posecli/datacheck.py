@@ -208,12 +208,17 @@ def _table(document: Any, key: str) -> Any:
 
 def _check_images(report: Checked, records: Sequence[Any]) -> list[Record]:
     """The image records that can be used; ids and file names are checked."""
-    good = [record for record in records if isinstance(record, dict) and _has(record, "id", "file_name")]
+    good = [record for record in records if isinstance(record, dict) and _has(record, "id") and _is_shown(record)]
     known = {id(record) for record in good}
     report.add("D105", (f"entry {place} of images" for place, record in enumerate(records) if id(record) not in known))
     report.add("D104", (f"image {identity}" for identity in _repeated(record["id"] for record in good)))
-    report.add("D107", _repeated(str(record["file_name"]) for record in good))
+    report.add("D107", _repeated(str(record["file_name"]) for record in good if record.get("file_name")))
     return good
+
+
+def _is_shown(record: Record) -> bool:
+    """Whether there is a file, or a camera for motion that nobody filmed."""
+    return _has(record, "file_name") or (_has(record, "camera_id") and not record.get("file_name"))
 
 
 def _has(record: Mapping[str, Any], *keys: str) -> bool:
@@ -225,6 +230,7 @@ def _repeated(values: Iterable[Hashable]) -> list[Hashable]:
 
 
 def _picture_paths(file: Path | None, records: Sequence[Record], images: Path | None) -> list[tuple[Path, Record]]:
+    records = [record for record in records if record.get("file_name")]
     if not records:
         return []
     if file is not None:

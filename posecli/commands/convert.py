@@ -59,10 +59,14 @@ def _report(done: Conversion, out: Path, to: str) -> None:
         ("file", "pictures", "people", "labelled keypoints"),
         [(side.file, side.pictures, side.people, side.labelled) for side in done.sides],
     )
-    total = sum(side.pictures for side in done.sides)
-    placed = {0: "all linked", total: "all written"}.get(done.copied, f"{done.copied} written, the others linked")
-    console.show(f"{total} pictures in {out / 'images'}, {placed}")
+    if done.placed:
+        how = {0: "all linked", done.placed: "all written"}.get(
+            done.copied, f"{done.copied} written, the others linked"
+        )
+        console.show(f"{done.placed} pictures in {out / 'images'}, {how}")
+    else:
+        console.show("frames of motion, without pictures")
     if done.missing:
         console.warn(f"{len(done.missing)} pictures are missing and left out, the first is {done.missing[0]}")
     if to == "coco":
-        console.note(f"next: posecli train --algo topdown --data {out}")
+        console.note(f"next: posecli train --algo {'topdown' if done.placed else 'lifter'} --data {out}")

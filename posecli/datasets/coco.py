@@ -1,7 +1,8 @@
 """COCO keypoint JSON, in columns: https://cocodataset.org/#format-data and a few more fields in the category.
 
 Beyond COCO a category may hold `flip_pairs`, `sigmas`, `weights`, `upper` and `colors`; a picture's record may hold
-`ignore`, polygons where nothing is to be learnt.
+`ignore`, polygons where nothing is to be learnt, and be without a file where motion was never filmed. For 3D and motion
+see `coco_motion`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import gc
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from posecli.console import PosecliError
+from posecli.datasets.coco_motion import TABLES, read_actions, read_cameras, read_motion
 from posecli.datasets.coco_skeleton import choose_categories, read_skeleton
-from posecli.datasets.pictures import PicturePaths, find_pictures, picture_sizes
+from posecli.datasets.pictures import NoPictures, PicturePaths, find_pictures, picture_sizes
 from posecli.datasets.regions import Region, Regions
 from posecli.geometry import keypoint_boxes
 from posecli.skeleton import Skeleton
@@ -40,6 +42,7 @@ class CocoFile:
     categories: list[Record]
     samples: IntArray  # (A,): the picture each annotation belongs to
     notes: tuple[str, ...] = ()
+    more: Mapping[str, list[Record]] = field(default_factory=dict)  # tables that files of motion have, see coco_motion
 
 
 @contextmanager
@@ -120,7 +123,8 @@ def read_json(path: Path) -> dict[str, list[Record]]:
             raise PosecliError(f"{path}: an entry of `{name}` has no id; see posecli data check {path}")
     if not document["images"]:
         raise PosecliError(f"{path} lists no images")
-    return {name: document[name] for name in tables}
+    more = [name for name in TABLES if isinstance(document.get(name), list)]
+    return {name: document[name] for name in (*tables, *more)}
 
 
 def sort_annotations(file: Path, document: Mapping[str, list[Record]], chosen: Sequence[Record]) -> CocoFile:
@@ -138,7 +142,8 @@ def sort_annotations(file: Path, document: Mapping[str, list[Record]], chosen: S
     lost = len(annotations) - len(listed)
     notes = (f"{lost} annotations belong to pictures the file does not list and are left out",) if lost else ()
     ordered = [listed[index] for index in order.tolist()]
-    return CocoFile(file, document["images"], ordered, list(chosen), samples[order], notes)
+    more = {name: document[name] for name in TABLES if name in document}
+    return CocoFile(file, document["images"], ordered, list(chosen), samples[order], notes, more)
 
 
 # --- columns ----------------------------------------------------------------------------------------------------------
@@ -148,10 +153,7 @@ def build(
     table: CocoFile, skeleton: Skeleton, keypoints: Keypoints, images: Path | None, notes: Iterable[str] = ()
 ) -> Dataset:
     """The columns of a parsed file; `keypoints` says where an annotation holds them."""
-    names = [str(record.get("file_name") or "") for record in table.images]
-    if not names[0]:
-        raise PosecliError(f"{table.path}: image {table.images[0]['id']} has no file_name")
-    pictures = PicturePaths(find_pictures(table.path, names[0], images), names)
+    pictures = _pictures(table, images)
     people = read_people(table, len(skeleton), keypoints)
     counts = np.bincount(table.samples, minlength=len(table.images))
     return Dataset(
@@ -162,10 +164,21 @@ def build(
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         people=people,
         images=pictures,
+        cameras=read_cameras(table.path, table.images, table.more),
         ignore=Regions(_ignored(table, people)),
         notes=(*table.notes, *notes),
         categories={category["id"]: str(category.get("name", category["id"])) for category in table.categories},
+        actions=read_actions(table.path, table.more),
     )
+
+
+def _pictures(table: CocoFile, images: Path | None) -> PicturePaths | NoPictures:
+    names = [str(record.get("file_name") or "") for record in table.images]
+    if not any(names) and "cameras" in table.more:
+        return NoPictures(len(names))
+    if not names[0]:
+        raise PosecliError(f"{table.path}: image {table.images[0]['id']} has no file_name")
+    return PicturePaths(find_pictures(table.path, names[0], images), names)
 
 
 def read_people(table: CocoFile, joints: int, keypoints: Keypoints) -> People:
@@ -179,6 +192,7 @@ def read_people(table: CocoFile, joints: int, keypoints: Keypoints) -> People:
         "crowd": _column(table, "iscrowd", np.bool_, False),
         "annotation_id": _identities(table),
         "category": _column(table, "category_id", np.int64, 1),
+        **read_motion(table.path, table.annotations, joints, table.more),
     }
     return People(points, visibility, boxes, None, extra)
 
@@ -231,12 +245,12 @@ def _identities(table: CocoFile) -> IntArray:
         return np.arange(1, len(table.annotations) + 1)
 
 
-def _sizes(table: CocoFile, pictures: PicturePaths) -> IntArray:
+def _sizes(table: CocoFile, pictures: PicturePaths | NoPictures) -> IntArray:
     """Width and height (N, 2) as stated, from the pictures' headers where they are not."""
     flat = chain.from_iterable((record.get("width") or 0, record.get("height") or 0) for record in table.images)
     sizes = np.fromiter(flat, np.int64, 2 * len(table.images)).reshape(-1, 2)
     unknown = np.flatnonzero((sizes <= 0).any(axis=1))
-    if len(unknown):
+    if len(unknown) and isinstance(pictures, PicturePaths):
         sizes[unknown], unreadable = picture_sizes([pictures[int(index)] for index in unknown])
         if unreadable:
             first = pictures[int(unknown[unreadable[0]])]

@@ -1,4 +1,4 @@
-"""COCO keypoint JSON out; `coco_dataset` reads it back identical, keypoints to 0.0005 pixels."""
+"""COCO keypoint JSON out; `coco_dataset` reads it back identical, keypoints to 0.0005 pixels or millimetres."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from posecli.datasets.coco_motion import action_records, camera_numbers, camera_records, motion_fields
 from posecli.datasets.coco_skeleton import to_fields
 from posecli.datasets.writer import Writer
 from posecli.files import atomic_path
@@ -27,6 +28,8 @@ class CocoWriter(Writer):
     def write(self, dataset: Dataset, names: Sequence[str], path: Path) -> None:
         tables = {
             "categories": category_records(dataset),
+            **({"cameras": camera_records(dataset)} if dataset.cameras is not None else {}),
+            **({"actions": action_records(dataset)} if dataset.actions else {}),
             "images": image_records(dataset, names),
             "annotations": annotation_records(dataset),
         }
@@ -63,8 +66,11 @@ def image_records(dataset: Dataset, names: Sequence[str]) -> Iterator[Record]:
     """One record a picture. `ignore` holds polygons, and stands empty where rows would else be taken for regions."""
     blank = ~dataset.people.labelled.any(axis=1) | dataset.people.crowd  # rows that a reader takes for regions
     blanks = np.bincount(dataset.sample_of_row[blank], minlength=len(dataset)).tolist()
+    cameras = camera_numbers(dataset)
     for index, (width, height) in enumerate(dataset.sizes.tolist()):
         record: Record = {"id": dataset.ids[index], "file_name": names[index], "width": width, "height": height}
+        if cameras is not None:
+            record["camera_id"] = cameras[index]
         polygons = dataset.ignore.get(index, ())
         if polygons or blanks[index]:
             record["ignore"] = [_rounded(polygon, 3).reshape(-1).tolist() for polygon in polygons]
@@ -89,6 +95,7 @@ def annotation_records(dataset: Dataset) -> Iterator[Record]:
         labelled.sum(axis=1).tolist(),
         strict=True,
     )
+    more = motion_fields(people)
     for row, (identity, sample, category, box, area, crowd, count) in enumerate(columns):
         yield {
             "id": identity,
@@ -99,6 +106,7 @@ def annotation_records(dataset: Dataset) -> Iterator[Record]:
             "iscrowd": int(crowd),
             "num_keypoints": count,
             "keypoints": _plain(flat[row]),
+            **(next(more) if more else {}),
         }
 
 

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from posecli.config import Config, DatasetConfig, Fraction, Positive, Size, WriterConfig
 
@@ -150,6 +150,11 @@ class CmuMocapConfig(MotionConfig):
     fps: float | None = Field(None, gt=0, description="frames a second, of the file's nearest; all by default")
     noise: float = Field(0.0, ge=0, description="normal error of the 2D keypoints in pixels, as a detector has")
     missing: Fraction = Field(0.0, description="share of the 2D keypoints that are not found")
+
+    @field_validator("subjects", "takes", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
 
     def read(self) -> Dataset:
         from posecli.datasets.cmu_mocap import cmu_dataset

@@ -33,10 +33,10 @@ class NoPictures(Made[ImageSource]):
     """The pictures of motion that nobody filmed: empty arrays."""
 
     def __init__(self, count: int) -> None:
-        self.count = count
+        self.length = count
 
     def __len__(self) -> int:
-        return self.count
+        return self.length
 
     def item(self, index: int) -> ImageArray:
         return NO_PIXELS
