@@ -168,12 +168,14 @@ class OptimizerConfig(Config):
 class ScheduleConfig(Config):
     """How the learning rate moves over the epochs."""
 
-    name: Literal["step", "cosine", "constant"] = Field("step", description="step, cosine or constant")
+    name: Literal["step", "cosine", "exponential", "constant"] = Field(
+        "step", description="step, cosine, exponential or constant"
+    )
     milestones: tuple[float, ...] = Field(
         (170 / 210, 200 / 210), description="step: fractions of the training at which the rate is multiplied"
     )
     gamma: float = Field(0.1, gt=0, description="step: the factor at a milestone")
-    final: float = Field(0.0, ge=0, description="cosine: the last rate as a fraction of the full one")
+    final: float = Field(0.0, ge=0, description="cosine, exponential: the last rate as a fraction of the full one")
     warmup_steps: int = Field(500, ge=0, description="steps of linear warm-up, at most a tenth of all steps")
     warmup_ratio: float = Field(0.001, ge=0, le=1, description="the first rate as a fraction of the full one")
 

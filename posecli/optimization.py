@@ -63,6 +63,8 @@ def _after_warmup(schedule: ScheduleConfig, step: int, steps: int) -> float:
         return float(schedule.gamma**passed)
     if schedule.name == "cosine":
         return schedule.final + (1 - schedule.final) * (1 + math.cos(math.pi * step / steps)) / 2
+    if schedule.name == "exponential":
+        return float(schedule.final ** (step / steps))
     return 1.0
 
 

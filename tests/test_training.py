@@ -80,6 +80,8 @@ def assert_close(first: Weights, second: Weights, tolerance: float) -> None:
         ({"name": "cosine", "warmup_steps": 0}, 1050, 0.5),
         ({"name": "cosine", "warmup_steps": 0, "final": 0.2}, 1050, 0.6),
         ({"name": "cosine", "warmup_steps": 0, "final": 0.2}, 2100, 0.2),
+        ({"name": "exponential", "warmup_steps": 0, "final": 0.01}, 0, 1.0),
+        ({"name": "exponential", "warmup_steps": 0, "final": 0.01}, 1050, 0.1),
     ],
 )
 def test_learning_rate(fields: dict[str, Any], step: int, factor: float) -> None:
