@@ -46,6 +46,22 @@ class SyntheticMotionConfig(DatasetConfig):
         return synthetic_motion(self.clips, self.frames, self.seed, self.noise, self.missing)
 
 
+class SyntheticHandsConfig(DatasetConfig):
+    """One or two hands drawn by code, with their exact 3D and which hands they are; nothing to download."""
+
+    name: ClassVar[str] = "synthetic-hands"
+    count: Positive = Field(2000, description="pictures")
+    seed: int = Field(0, ge=0, description="another seed, other hands and postures; train and val must differ")
+    size: Size = Field((144, 144), description="width and height of a picture in pixels")
+    interacting: Fraction = Field(0.5, description="share of the pictures with both hands")
+    turned: float = Field(70.0, ge=0, le=180, description="degrees at most that a hand is turned from showing its back")
+
+    def build(self) -> Dataset:
+        from posecli.datasets.synthetic_hands import synthetic_hands
+
+        return synthetic_hands(self.count, self.seed, self.size, self.interacting, self.turned)
+
+
 class SplitConfig(Config):
     """One side of a split that is the same on every machine: by seed, or the last pictures."""
 
@@ -100,6 +116,61 @@ class CocoWholeBodyConfig(StoredDatasetConfig):
         from posecli.datasets.wholebody import wholebody_dataset
 
         return wholebody_dataset(self.path, self.images, self.part)
+
+
+class KnownKeypointsConfig(StoredDatasetConfig):
+    """A dataset in COCO's form whose keypoints are described by a shipped skeleton, whatever its files say of them."""
+
+    skeleton: ClassVar[str]
+    images: Path | None = Field(None, description="folder of the pictures; looked for beside the file by default")
+
+
+class CrowdPoseConfig(KnownKeypointsConfig):
+    """CrowdPose: 14 keypoints, and how crowded each picture is; `--metric ap:crowd` scores easy, medium and hard."""
+
+    name: ClassVar[str] = "crowdpose"
+    skeleton: ClassVar[str] = "crowdpose"
+
+    def read(self) -> Dataset:
+        from posecli.datasets.crowds import crowdpose_dataset
+
+        return crowdpose_dataset(self.path, self.images)
+
+
+class AicConfig(KnownKeypointsConfig):
+    """AI Challenger: 14 keypoints; the published list of pictures, or the same in COCO's form."""
+
+    name: ClassVar[str] = "aic"
+    skeleton: ClassVar[str] = "aic"
+
+    def read(self) -> Dataset:
+        from posecli.datasets.crowds import aic_dataset
+
+        return aic_dataset(self.path, self.images)
+
+
+class OcHumanConfig(KnownKeypointsConfig):
+    """OCHuman, people who hide each other: COCO's 17 keypoints, in COCO's form."""
+
+    name: ClassVar[str] = "ochuman"
+    skeleton: ClassVar[str] = "coco"
+
+    def read(self) -> Dataset:
+        from posecli.datasets.crowds import ochuman_dataset
+
+        return ochuman_dataset(self.path, self.images)
+
+
+class MhpConfig(KnownKeypointsConfig):
+    """Multi-Human Parsing v2: MPII's 16 keypoints, in COCO's form."""
+
+    name: ClassVar[str] = "mhp"
+    skeleton: ClassVar[str] = "mhp"
+
+    def read(self) -> Dataset:
+        from posecli.datasets.crowds import mhp_dataset
+
+        return mhp_dataset(self.path, self.images)
 
 
 class LspConfig(StoredDatasetConfig):
@@ -197,8 +268,13 @@ class CsvWriterConfig(WriterConfig):
 DATASETS: list[type[DatasetConfig]] = [
     SyntheticConfig,
     SyntheticMotionConfig,
+    SyntheticHandsConfig,
     CocoConfig,
     CocoWholeBodyConfig,
+    CrowdPoseConfig,
+    AicConfig,
+    OcHumanConfig,
+    MhpConfig,
     LspConfig,
     LspExtendedConfig,
     DeepLabCutConfig,
