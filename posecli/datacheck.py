@@ -21,10 +21,12 @@ from posecli import console
 from posecli.console import PosecliError
 from posecli.conversion import picture_names
 from posecli.datasets.coco import parse_json
-from posecli.datasets.coco_skeleton import find_sidecar, flip_faults, from_fields, read_skeleton
+from posecli.datasets.coco_skeleton import find_sidecar, flip_faults, from_fields, read_skeleton, to_fields
 from posecli.datasets.coco_writer import annotation_records, category_records, image_records
-from posecli.datasets.detect import detect_dataset
+from posecli.datasets.config import KnownKeypointsConfig
+from posecli.datasets.detect import coco_like, detect_dataset
 from posecli.datasets.pictures import find_pictures, picture_size
+from posecli.skeleton import house_skeleton
 from posecli.types import BoolArray, Dataset, FloatArray
 
 Record = dict[str, Any]
@@ -147,11 +149,22 @@ def check(path: Path, images: Path | None = None, decode: bool = True) -> list[C
     files = [path] if path.is_file() and path.suffix.lower() == ".json" else _annotation_files(path)
     if not files:
         return [_check_dataset(path, decode)]
-    checked = [check_document(str(file), file, parse_json(file), images, decode) for file in files]
+    checked = [_check_file(file, images, decode) for file in files]
     for first, second in itertools.combinations(checked, 2):
         if {"train", "val"} == {Path(first.file).stem, Path(second.file).stem}:
             second.add("D106", sorted(str(shared) for shared in first.paths & second.paths))
     return checked
+
+
+def _check_file(file: Path, images: Path | None, decode: bool) -> Checked:
+    """An annotation file as it stands; datasets of known keypoints are held to those, not to what the file says."""
+    document, config = parse_json(file), coco_like(file)
+    if isinstance(config, KnownKeypointsConfig):
+        if isinstance(document, list):
+            return _check_read(str(file), config.model_copy(update={"images": images}).build(), decode)
+        fields = to_fields(house_skeleton(config.skeleton))
+        document["categories"] = [{**record, **fields} for record in document.get("categories", ())]
+    return check_document(str(file), file, document, images, decode)
 
 
 def _annotation_files(folder: Path) -> list[Path]:
@@ -165,8 +178,11 @@ def _annotation_files(folder: Path) -> list[Path]:
 def _check_dataset(path: Path, decode: bool) -> Checked:
     """Another format: read as a dataset, then checked as the COCO records it would be written as."""
     config, _, _ = detect_dataset(path)
-    dataset = config.model_copy(update={"split": None}).build()
-    return check_document(str(path), None, to_document(dataset), _common_folder(dataset), decode)
+    return _check_read(str(path), config.model_copy(update={"split": None}).build(), decode)
+
+
+def _check_read(name: str, dataset: Dataset, decode: bool) -> Checked:
+    return check_document(name, None, to_document(dataset), _common_folder(dataset), decode)
 
 
 def to_document(dataset: Dataset) -> dict[str, list[Record]]:

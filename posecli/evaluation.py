@@ -15,7 +15,7 @@ from posecli.config import parse_metric
 from posecli.console import PosecliError, few
 from posecli.data import Loader, unit_loader
 from posecli.datasets.config import StoredDatasetConfig
-from posecli.datasets.detect import coco_or_wholebody, detect_dataset
+from posecli.datasets.detect import coco_like, detect_dataset
 from posecli.guess import guess, mean_pose
 from posecli.interop.detections import detected_dataset
 from posecli.metrics.metric import Metric, Score
@@ -95,7 +95,7 @@ def scored_data(path: Path) -> Dataset:
 
 def _scored_config(path: Path) -> StoredDatasetConfig:
     if path.is_file() and path.suffix.lower() == ".json":
-        return coco_or_wholebody(path.absolute())
+        return coco_like(path.absolute())
     _, val, reason = detect_dataset(path)
     _say(console.note, f"scored: the validation side ({reason})")
     return val

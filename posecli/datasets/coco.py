@@ -192,6 +192,7 @@ def read_people(table: CocoFile, joints: int, keypoints: Keypoints) -> People:
         "crowd": _column(table, "iscrowd", np.bool_, False),
         "annotation_id": _identities(table),
         "category": _column(table, "category_id", np.int64, 1),
+        **_crowd_index(table),
         **read_motion(table.path, table.annotations, joints, table.more),
     }
     return People(points, visibility, boxes, None, extra)
@@ -235,6 +236,14 @@ def _boxes(table: CocoFile, points: FloatArray) -> FloatArray:
 def _column(table: CocoFile, key: str, kind: Any, default: Any) -> Array:
     values = (default if (value := record.get(key)) is None else value for record in table.annotations)
     return np.fromiter(values, kind, len(table.annotations))
+
+
+def _crowd_index(table: CocoFile) -> dict[str, Array]:
+    """How crowded each annotation's picture is, where the file says it, as CrowdPose's do; NaN for others in it."""
+    if not any("crowdIndex" in record for record in table.images):
+        return {}
+    values = [np.nan if (value := record.get("crowdIndex")) is None else value for record in table.images]
+    return {"crowd_index": np.array(values, dtype=np.float32)[table.samples]}
 
 
 def _identities(table: CocoFile) -> IntArray:

@@ -67,6 +67,7 @@ def image_records(dataset: Dataset, names: Sequence[str]) -> Iterator[Record]:
     blank = ~dataset.people.labelled.any(axis=1) | dataset.people.crowd  # rows that a reader takes for regions
     blanks = np.bincount(dataset.sample_of_row[blank], minlength=len(dataset)).tolist()
     cameras = camera_numbers(dataset)
+    crowded = dataset.people.extra.get("crowd_index")
     for index, (width, height) in enumerate(dataset.sizes.tolist()):
         record: Record = {"id": dataset.ids[index], "file_name": names[index], "width": width, "height": height}
         if cameras is not None:
@@ -74,6 +75,9 @@ def image_records(dataset: Dataset, names: Sequence[str]) -> Iterator[Record]:
         polygons = dataset.ignore.get(index, ())
         if polygons or blanks[index]:
             record["ignore"] = [_rounded(polygon, 3).reshape(-1).tolist() for polygon in polygons]
+        first, last = dataset.offsets[index], dataset.offsets[index + 1]
+        if crowded is not None and first < last and np.isfinite(crowded[first]):
+            record["crowdIndex"] = round(float(crowded[first]), 6)
         yield record
 
 

@@ -8,15 +8,26 @@ from pathlib import Path
 
 from posecli.console import PosecliError
 from posecli.datasets.config import (
+    AicConfig,
     CocoConfig,
     CocoWholeBodyConfig,
+    CrowdPoseConfig,
     DeepLabCutConfig,
     LspConfig,
+    MhpConfig,
     SplitConfig,
     StoredDatasetConfig,
 )
 
 Found = tuple[StoredDatasetConfig, StoredDatasetConfig, str]
+OWN_WORDS: list[tuple[type[StoredDatasetConfig], tuple[bytes, ...]]] = [
+    (CocoWholeBodyConfig, (b'"lefthand_kpts"',)),
+    (CrowdPoseConfig, (b'"crowdIndex"',)),
+    (AicConfig, (b'"Right Shoulder"', b'"Head top"')),
+    (AicConfig, (b'"human_annotations"', b'"keypoint_annotations"')),
+    (MhpConfig, (b'"Right-ankle"', b'"Upper-neck"')),
+]
+"""What stands only in the annotation files of these datasets."""
 VAL = 0.2  # share of the pictures held out where the data brings no split of its own
 
 
@@ -29,7 +40,7 @@ def detect_dataset(path: Path, seed: int = 0) -> Found:
     """
     path = path.expanduser().absolute()
     if path.is_file() and path.suffix.lower() == ".json":
-        return _split(coco_or_wholebody(path), seed, f"{path.name} is one annotation file")
+        return _split(coco_like(path), seed, f"{path.name} is one annotation file")
     if path.is_file() and path.name in ("config.yaml", "joints.mat"):
         path = path.parent
     if not path.is_dir():
@@ -45,12 +56,16 @@ def detect_dataset(path: Path, seed: int = 0) -> Found:
     )
 
 
-def coco_or_wholebody(file: Path) -> StoredDatasetConfig:
-    """The config for an annotation file: COCO-WholeBody where its annotations hold hands in fields of their own."""
+def coco_like(file: Path) -> StoredDatasetConfig:
+    """The config for an annotation file: that of the first dataset whose own words it holds, else plain COCO.
+
+    Files that posecli wrote state their flip pairs and are COCO's whatever they were before.
+    """
     if file.stat().st_size:
         with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            if content.find(b'"lefthand_kpts"') >= 0:
-                return CocoWholeBodyConfig(path=file)
+            for config, words in OWN_WORDS:
+                if all(content.find(word) >= 0 for word in words) and content.find(b'"flip_pairs"') < 0:
+                    return config(path=file)
     return CocoConfig(path=file)
 
 
@@ -67,7 +82,7 @@ def _pair(path: Path, seed: int) -> Found | None:
     for folder in (path, path / "annotations"):
         train, val = _named(folder, "train"), _named(folder, "val") or _named(folder, "test")
         if train is not None and val is not None:
-            return coco_or_wholebody(train), coco_or_wholebody(val), f"train on {train.name}, score on {val.name}"
+            return coco_like(train), coco_like(val), f"train on {train.name}, score on {val.name}"
     return None
 
 
@@ -96,4 +111,4 @@ def _alone(path: Path, seed: int) -> Found | None:
     files = sorted(path.glob("*.json")) or sorted(path.glob("annotations/*.json"))
     if len(files) != 1:
         return None
-    return _split(coco_or_wholebody(files[0]), seed, f"{files[0].name} is the only annotation file")
+    return _split(coco_like(files[0]), seed, f"{files[0].name} is the only annotation file")
