@@ -1,0 +1,189 @@
+"""Parametric bodies: rotations of bones and a few numbers of shape in, a mesh and named joints out.
+
+Bodies are in metres. At rest a body stands upright: x points to its own left, y up, z where it looks. The rotation of
+the first bone turns all of it, in practice into the camera frame (x right, y down, z forward).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from posecli.console import PosecliError
+from posecli.skeleton import flip_pairs_from_names
+from posecli.types import Array, FloatArray
+from posecli_mesh.skinning import Chain, move, skin
+
+BodyName = Literal["capsules", "smpl", "anny"]
+Gender = Literal["neutral", "male", "female"]
+BONES = (
+    "pelvis left_hip right_hip spine1 left_knee right_knee spine2 left_ankle right_ankle spine3 left_foot right_foot "
+    "neck left_collar right_collar head left_shoulder right_shoulder left_elbow right_elbow left_wrist right_wrist "
+    "left_hand right_hand"
+).split()
+"""The bones of SMPL (Loper et al., SIGGRAPH Asia 2015), in its order; all bodies here have these."""
+PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
+
+
+@dataclass(frozen=True)
+class BodyOutput:
+    """B bodies in the frame that the first bone's rotation turns into, metres."""
+
+    vertices: Tensor  # (B, V, 3)
+    joints: Tensor  # (B, J, 3), named by `Body.joints`
+
+
+class Body(nn.Module, ABC):
+    """P bones that turn, S directions of shape, V vertices, J named joints.
+
+    Nothing of a body is saved with a model: who uses the model brings the same body.
+    """
+
+    joints: tuple[str, ...]  # (J,)
+    bones: tuple[str, ...]  # (P,), the root first
+    shapes: int  # S; zeros are the mean body, one is about a standard deviation
+    faces: Tensor  # (F, 3) int64, counter-clockwise seen from outside
+
+    @property
+    def poses(self) -> int:
+        """How many rotations a pose has, P."""
+        return len(self.bones)
+
+    @property
+    def mirror_index(self) -> tuple[int, ...]:
+        """(P,): where the partner of each bone on the other side of the body stands; see `rotations.mirrored`."""
+        index = list(range(len(self.bones)))
+        for left, right in flip_pairs_from_names(self.bones) or ():
+            index[left], index[right] = right, left
+        return tuple(index)
+
+    @abstractmethod
+    def forward(self, rotations: Tensor, shape: Tensor) -> BodyOutput:
+        """Bodies for `rotations` (B, P, 3, 3), each relative to the parent bone, and `shape` (B, S)."""
+
+
+class SkinnedBody(Body):
+    """A body whose skin follows its bones by linear blend skinning. Subclasses say what it is at rest."""
+
+    weights: Tensor  # (V, P)
+    pose_directions: Tensor | None  # (9 (P - 1), 3 V)
+    of_joints: Tensor | None  # (J, P)
+    of_vertices: Tensor | None  # (J, V)
+
+    def __init__(
+        self,
+        bones: Sequence[str],
+        parents: Sequence[int],
+        faces: Array,
+        weights: FloatArray,
+        joints: Sequence[str],
+        of_joints: FloatArray | None,
+        of_vertices: FloatArray | None,
+        pose_directions: FloatArray | None = None,
+    ) -> None:
+        """Named joints are weighted sums of bone joints (`of_joints`, (J, P)) and of vertices (`of_vertices`, (J, V)).
+
+        `pose_directions` (V, 3, 9 (P - 1)) move vertices with each entry of the rotations but the root's.
+        """
+        super().__init__()
+        self.bones, self.joints = tuple(bones), tuple(joints)
+        self.chain = Chain(parents)
+        directions = None if pose_directions is None else pose_directions.reshape(-1, pose_directions.shape[-1]).T
+        self.register_buffer("faces", torch.from_numpy(np.asarray(faces).astype(np.int64)), persistent=False)
+        self._keep("weights", weights)
+        self._keep("pose_directions", directions)
+        self._keep("of_joints", of_joints)
+        self._keep("of_vertices", of_vertices)
+
+    def _keep(self, name: str, values: FloatArray | None) -> None:
+        """A constant that moves with the body and is saved nowhere."""
+        tensor = None if values is None else torch.tensor(np.ascontiguousarray(values), dtype=torch.float32)
+        self.register_buffer(name, tensor, persistent=False)
+
+    @abstractmethod
+    def rest(self, shape: Tensor) -> tuple[Tensor, Tensor]:
+        """Vertices (B, V, 3) and where the bones turn (B, P, 3), before any rotation, for `shape` (B, S)."""
+
+    def forward(self, rotations: Tensor, shape: Tensor) -> BodyOutput:
+        vertices, joints = self.rest(shape)
+        if self.pose_directions is not None:
+            turned = rotations[:, 1:] - torch.eye(3, dtype=rotations.dtype, device=rotations.device)
+            vertices = vertices + (turned.flatten(1) @ self.pose_directions).view_as(vertices)
+        transforms = self.chain(rotations, joints)
+        vertices = skin(vertices, self.weights, transforms)
+        return BodyOutput(vertices, self._named(vertices, move(joints, transforms)))
+
+    def _named(self, vertices: Tensor, joints: Tensor) -> Tensor:
+        parts = [
+            weights @ points
+            for weights, points in ((self.of_joints, joints), (self.of_vertices, vertices))
+            if weights is not None
+        ]
+        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+
+
+class LinearBody(SkinnedBody):
+    """A skinned body whose rest is linear in its shape."""
+
+    template: Tensor  # (3 V,)
+    directions: Tensor  # (S, 3 V)
+    joint_template: Tensor  # (3 P,)
+    joint_directions: Tensor  # (S, 3 P)
+
+    def __init__(
+        self,
+        template: FloatArray,
+        directions: FloatArray,
+        joint_template: FloatArray,
+        joint_directions: FloatArray,
+        *,
+        bones: Sequence[str],
+        parents: Sequence[int],
+        faces: Array,
+        weights: FloatArray,
+        joints: Sequence[str],
+        of_joints: FloatArray | None = None,
+        of_vertices: FloatArray | None = None,
+        pose_directions: FloatArray | None = None,
+    ) -> None:
+        """`template` (V, 3) and `directions` (V, 3, S) of the skin, the same of the bones' joints: (P, 3), (P, 3, S)."""
+        super().__init__(bones, parents, faces, weights, joints, of_joints, of_vertices, pose_directions)
+        self.shapes = directions.shape[-1]
+        self._keep("template", template.reshape(-1))
+        self._keep("directions", directions.reshape(-1, self.shapes).T)
+        self._keep("joint_template", joint_template.reshape(-1))
+        self._keep("joint_directions", joint_directions.reshape(-1, self.shapes).T)
+
+    def rest(self, shape: Tensor) -> tuple[Tensor, Tensor]:
+        vertices = torch.addmm(self.template, shape, self.directions)
+        joints = torch.addmm(self.joint_template, shape, self.joint_directions)
+        return vertices.unflatten(1, (-1, 3)), joints.unflatten(1, (-1, 3))
+
+
+def open_body(
+    name: BodyName, path: Path | None = None, gender: Gender = "neutral", regressor: Path | None = None
+) -> Body:
+    """The body of that name. `path`, `gender` and `regressor` are SMPL's; without a path the remembered file is taken.
+
+    Raises PosecliError when a file or a package is missing, and says where to get it.
+    """
+    if name == "capsules":
+        from posecli_mesh.capsules import capsule_body
+
+        return capsule_body()
+    if name == "anny":
+        from posecli_mesh.anny import anny_body
+
+        return anny_body()
+    if name == "smpl":
+        from posecli_mesh.smpl import smpl_body
+
+        return smpl_body(path, gender, regressor)
+    raise PosecliError(f"no body named {name!r}; known are capsules, smpl and anny")
