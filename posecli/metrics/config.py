@@ -21,22 +21,29 @@ Alignment = Literal["none", "scale", "procrustes"]
 class ApConfig(MetricConfig):
     """AP and AR by object keypoint similarity, as COCO scores; `ap@0.5` for one threshold.
 
-    Options, joined by commas: `box` (area = 0.53 × box, where the annotated area is not to be used) and sigmas: one
-    number for all keypoints, or one for each.
+    Options, joined by commas: `box` (area = 0.53 × box, where the annotated area is not to be used), `crowd` (that,
+    and AP of easy, medium and hard pictures, as CrowdPose scores) and sigmas: one number for all keypoints, or one
+    for each.
     """
 
     name: ClassVar[str] = "ap"
     threshold: float | None = Field(None, gt=0, lt=1, description="one OKS threshold instead of .50:.05:.95")
     box_area: bool = Field(False, description="take 0.53 × box for the area, also where the data annotates areas")
     sigmas: tuple[float, ...] | None = Field(None, description="instead of the dataset's own: one for all, or K")
+    crowd: bool = Field(False, description="score as CrowdPose does: area 0.53 × box; easy, medium and hard apart")
+    levels: tuple[float, float] = Field(
+        (0.2, 0.8),
+        description="crowd index from which pictures are medium, hard; the paper says 0.1, 0.8",
+    )
 
     @classmethod
     def from_text(cls, value: str | None, option: str | None) -> Self:
         words = [] if option is None else [word.strip() for word in option.split(",")]
-        sigmas = tuple(_number(word, "sigma") for word in words if word != "box")
+        sigmas = tuple(_number(word, "sigma") for word in words if word not in ("box", "crowd"))
         return cls(
             threshold=None if value is None else _number(value, "threshold"),
             box_area="box" in words,
+            crowd="crowd" in words,
             sigmas=sigmas or None,
         )
 
@@ -59,7 +66,10 @@ class ApConfig(MetricConfig):
                 f"give one for all or one for each, all above 0"
             )
         source = f"sigmas of skeleton {skeleton.name!r}" if given is None else "sigmas as given"
-        return Ap(skeleton, np.array(sigmas, dtype=np.float64), source, self.threshold, self.box_area)
+        levels = self.levels if self.crowd else None
+        return Ap(
+            skeleton, np.array(sigmas, dtype=np.float64), source, self.threshold, self.box_area or self.crowd, levels
+        )
 
 
 class PckConfig(MetricConfig):

@@ -12,6 +12,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from posecli.geometry import box_areas, keypoint_boxes
+from posecli.metrics.crowding import crowd_indices, levels_of
 from posecli.metrics.metric import Metric, Score
 from posecli.metrics.pck import require_2d
 from posecli.skeleton import Skeleton
@@ -35,12 +36,14 @@ class Ap(Metric):
         source: str,
         threshold: float | None = None,
         box_area: bool = False,
+        levels: tuple[float, float] | None = None,
     ) -> None:
         self.skeleton = skeleton
         self.sigmas = sigmas  # (K,)
         self.source = source
         self.threshold = threshold
         self.box_area = box_area
+        self.levels = levels  # crowd indices that part easy, medium and hard pictures; None: not parted
 
     def compute(self, truth: Dataset, predictions: Mapping[SampleId, People]) -> list[Score]:
         require_2d(truth, "AP")
@@ -48,10 +51,30 @@ class Ap(Metric):
         precision, recall = self._evaluate(truth, predictions, areas)
         notes = [f"{self.source}: {format_sigmas(self.sigmas)}", *area_note]
         scores = self._scores(precision, recall)
+        if self.levels is not None:
+            scores, note = self._crowd_scores(scores, truth, predictions, areas)
+            notes.append(note)
         headline = scores[0]
         if np.isnan(headline.value):
             notes.append("nobody to find: no labelled people in the data")
         return [Score(headline.name, headline.value, note="; ".join(notes)), *scores[1:]]
+
+    def _crowd_scores(
+        self, scores: list[Score], truth: Dataset, predictions: Mapping[SampleId, People], areas: FloatArray
+    ) -> tuple[list[Score], str]:
+        """The scores of all pictures, without those by size, and AP of every level; what a level is."""
+        assert self.levels is not None
+        indices, source = crowd_indices(truth)
+        scores = [score for score in scores if not score.name.endswith((":medium", ":large"))]
+        for level, chosen in levels_of(indices, self.levels).items():
+            part = truth.take(chosen)
+            rows = np.isin(truth.sample_of_row, chosen)
+            found = {sample_id: predictions[sample_id] for sample_id in part.ids if sample_id in predictions}
+            precision, _ = self._evaluate(part, found, areas[rows])
+            note = f"{len(chosen)} pictures"
+            scores.append(Score(f"{scores[0].name}:{level}", _mean(precision[:, :, 0, 0, 0]), note=note))
+        medium, hard = self.levels
+        return scores, f"crowd index {source}: easy below {medium:g}, hard from {hard:g}"
 
     def _areas(self, people: People) -> tuple[FloatArray, list[str]]:
         """The area of every true row, (N,), and what to say about it."""
