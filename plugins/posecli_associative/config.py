@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -14,6 +15,19 @@ if TYPE_CHECKING:
     from posecli.skeleton import Skeleton
     from posecli.summary import DataSummary
     from posecli_associative.model import Associative
+
+
+MULTIPLE = 64  # input sides are multiples of it: maps of 1/4 that are halved four times fit
+
+
+def input_for(summary: DataSummary) -> tuple[list[int], str]:
+    """Width and height of the input, and why: as the pictures are, no larger than instances and the limits ask for."""
+    width, height = summary.picture
+    scale = min(1.0, 256 / max(summary.box), 512 / min(summary.picture))
+    sides = [max(2, math.ceil(side * scale / MULTIPLE - 0.25)) * MULTIPLE for side in (width, height)]
+    across, down = summary.box
+    people = f"instances {across:.0f}×{down:.0f} px in the median"
+    return sides, f"input {sides[0]}×{sides[1]}: pictures are {width:.0f}×{height:.0f}, {people}"
 
 
 class LossConfig(Config):
@@ -35,7 +49,7 @@ class DecodeConfig(Config):
         "predicted", description="oracle: the truth's, on labelled data only, to see what grouping loses"
     )
     project: bool = Field(True, description="maps are resized to the input first; else to the finest stage only")
-    reach: Positive = Field(2, description="nothing within so many rows and columns exceeds a peak")
+    reach: int = Field(2, ge=1, le=8, description="nothing within so many rows and columns exceeds a peak")
     candidates: Positive = Field(30, description="how many peaks of each keypoint take part, the highest ones")
     detection_threshold: float = Field(0.1, ge=0, description="peaks that are not above it do not count")
     tag_threshold: float = Field(1.0, gt=0, description="tags of one person differ by less from their mean")
@@ -43,7 +57,7 @@ class DecodeConfig(Config):
         True, description="compare tags in whole numbers, the higher peak first; else by their distance alone"
     )
     order: tuple[int, ...] | None = Field(
-        None, description="in which order keypoints are grouped, the surest first; as the skeleton lists them by default"
+        None, description="in which keypoints are grouped, the surest first; as the skeleton lists them by default"
     )
     limit: Literal["best", "grouping", "first"] = Field(
         "best",
@@ -57,8 +71,8 @@ class DecodeConfig(Config):
     )
     fill: Literal["none", "penalty", "cost"] = Field(
         "penalty",
-        description="keypoints without a peak. penalty: where heatmap less rounded tag distance is highest, if the heatmap "
-        "is above 0 there (MMPose 0.x); cost: where the rounded tag distance is lowest, then the heatmap highest (1.x)",
+        description="keypoints without a peak. penalty: where heatmap less rounded tag distance is highest, if the "
+        "heatmap is above 0 there (MMPose 0.x); cost: where rounded tag distance is lowest, then heatmap highest (1.x)",
     )
 
 
@@ -80,13 +94,18 @@ class AssociativeConfig(ModelConfig):
     sigma: float = Field(2.0, gt=0, description="of the target Gaussian in cells, alike at every resolution")
     loss: LossConfig = Field(LossConfig(), description="what the loss is made of")
     flip_test: bool = Field(True, description="also the mirrored picture; off when flip pairs are unknown")
-    scales: tuple[float, ...] = Field((1.0,), description="scales at which a picture is seen when predicting, 1 among them")
+    scales: tuple[float, ...] = Field(
+        (1.0,), description="scales at which a picture is seen when predicting, 1 among them"
+    )
     decode: DecodeConfig = Field(DecodeConfig(), description="how maps become people")
+
+    unit: ClassVar[Literal["instances", "pictures"]] = "pictures"
 
     @classmethod
     def fields_for(cls, summary: DataSummary) -> tuple[Fields, list[str]]:
+        size, why = input_for(summary)
         augment: Fields = {}
-        reasons = []
+        reasons = [why]
         if summary.uprightness < 0.5:
             augment["rotate"] = 180.0
             reasons.append(f"rotation: instances lie in all directions (mean direction {summary.uprightness:.2f} of 1)")
@@ -94,7 +113,7 @@ class AssociativeConfig(ModelConfig):
             reasons.append("no flips: pairs are unknown; give `flip_pairs` in the category or in a skeleton file")
         else:
             reasons.append(f"flips: {summary.flip_pairs} pairs of left and right keypoints")
-        return {"augment": augment}, reasons
+        return {"input_size": size, "augment": augment}, reasons
 
 
 class TagsConfig(AssociativeConfig):

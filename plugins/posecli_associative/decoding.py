@@ -74,11 +74,11 @@ def choose_members(
     values, tags = peaks.values.cpu().numpy(), peaks.tags.cpu().numpy()
     limit = max_people if settings.limit == "grouping" else None
     chosen, pictures, dropped = [], [], []
-    for picture, (row, tag) in enumerate(zip(values, tags, strict=True)):
+    for number, (row, tag) in enumerate(zip(values, tags, strict=True)):
         people = group(row, tag, settings, order, limit)
         kept = _kept(people, row, settings, max_people)
         chosen.append(people[kept])
-        pictures += [picture] * len(kept)
+        pictures += [number] * len(kept)
         dropped.append(len(people) - len(kept))
     device = peaks.values.device
     picture = torch.tensor(pictures, dtype=torch.long, device=device)
@@ -102,7 +102,7 @@ def _kept(people: IntArray, values: FloatArray, settings: DecodeConfig, max_peop
 
 
 def place_peaks(heatmaps: Tensor, members: Members, settings: DecodeConfig, unbiased: bool) -> Tensor:
-    """Where the members' peaks lie, (P, K, 2), in cells; plain maps count from the first cell's corner once adjusted."""
+    """Where the members' peaks lie, (P, K, 2), in cells; adjusted plain ones from the first cell's corner."""
     joints, height, width = heatmaps.shape[1:]
     cells = members.cells.flatten()
     maps = (members.picture[:, None] * joints + torch.arange(joints, device=heatmaps.device)).flatten()
@@ -113,7 +113,7 @@ def place_peaks(heatmaps: Tensor, members: Members, settings: DecodeConfig, unbi
         points = points + udp_step(flat, maps, cells)
     elif how != "none":
         points = points + quarter_step(flat, maps, cells, inside=how == "inside") + (0 if unbiased else 0.5)
-    return points.unflatten(0, members.cells.shape)
+    return points.view(*members.cells.shape, 2)
 
 
 def to_input(points: Tensor, map_size: tuple[int, int], input_size: tuple[int, int], unbiased: bool) -> Tensor:
@@ -126,5 +126,6 @@ def to_input(points: Tensor, map_size: tuple[int, int], input_size: tuple[int, i
 def _split(picture: Tensor, points: Tensor, scores: Tensor, sure: Tensor, dropped: Sequence[int]) -> list[Found]:
     """People (P, ...) put back to their pictures."""
     rows = picture.cpu().numpy()
-    arrays = [part.cpu().numpy() for part in (points, scores, sure)]
-    return [Found(*(array[rows == number] for array in arrays), dropped=count) for number, count in enumerate(dropped)]
+    places, values, means = (part.cpu().numpy() for part in (points, scores, sure))
+    of = [rows == number for number in range(len(dropped))]
+    return [Found(places[mine], values[mine], means[mine], count) for mine, count in zip(of, dropped, strict=True)]

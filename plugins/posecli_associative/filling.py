@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -9,6 +10,9 @@ from torch import Tensor
 
 from posecli_associative.grouping import STEP
 from posecli_associative.peaks import Members, places, quarter_step
+from posecli_associative.squares import AREA, SIDE, Level, where
+
+AT_ONCE = 2**20  # cells that are looked at in one go: a few megabytes
 
 
 def fill_missing(
@@ -21,12 +25,14 @@ def fill_missing(
 ) -> tuple[Tensor, Tensor]:
     """Points (P, K, 2) in cells and scores (P, K) with the missing keypoints filled in.
 
-    Heatmaps (B, K, H, W), tags (B, K, H, W, L). `penalty` takes the cell where the heatmap less the rounded tag distance
-    is highest, moves a quarter cell, and takes nothing that is not above 0; `cost` takes of the cells with the lowest
-    rounded tag distance the one where the heatmap is highest. A person's tag is the mean over the keypoints that are there.
+    Heatmaps (B, K, H, W), tags (B, K, H, W, L). `penalty` takes the cell where the heatmap less the rounded tag
+    distance is highest, moves a quarter cell, and takes nothing that is not above 0; `cost` takes of the cells with the
+    lowest rounded tag distance the one where the heatmap is highest. A person's tag is the mean over its peaks.
     """
     joints, height, width = heatmaps.shape[1:]
     people, missing = torch.nonzero(~members.found, as_tuple=True)  # (Q,) each
+    if not len(people):
+        return points, members.values
     means = mean_tags(tags, members, points)
     maps = members.picture[people] * joints + missing
     cells = best_cells(heatmaps, tags, maps, means[people], 1.0 if how == "penalty" else STEP)
@@ -42,11 +48,12 @@ def fill_missing(
 
 
 def mean_tags(tags: Tensor, members: Members, points: Tensor) -> Tensor:
-    """The mean tags (P, L) of people over their peaks, read at the cells where `points` (P, K, 2) lie."""
-    joints, height, width, length = tags.shape[1:]
+    """The mean tags (P, L) of people over their peaks, read at the cells in which `points` (P, K, 2) lie."""
+    joints, height, width = tags.shape[1:4]
     x, y = points[..., 0].long().clamp(0, width - 1), points[..., 1].long().clamp(0, height - 1)
     maps = members.picture[:, None] * joints + torch.arange(joints, device=tags.device)
-    read = tags.reshape(-1, length)[(maps * height + y) * width + x]  # (P, K, L)
+    at = torch.div(maps, joints, rounding_mode="floor"), maps % joints, y, x
+    read = tags[at]  # (P, K, L)
     found = members.found[..., None]
     return torch.where(found, read, 0).sum(dim=1) / found.sum(dim=1)
 
@@ -54,11 +61,79 @@ def mean_tags(tags: Tensor, members: Members, points: Tensor) -> Tensor:
 def best_cells(heatmaps: Tensor, tags: Tensor, maps: Tensor, means: Tensor, weight: float) -> Tensor:
     """The best cell (Q,) of maps (Q,) for people with mean tags (Q, L), the first in reading order of equal ones.
 
-    Best is where heatmap - weight * round(distance of the tags) is highest.
+    Heatmaps (B, K, H, W), tags (B, K, H, W, L), maps from 0 to B K - 1. Best is where heatmap - weight * round(tag
+    distance) is highest: exactly, but only squares that can hold such a cell are looked into.
     """
-    flat, flat_tags = heatmaps.flatten(0, 1), tags.flatten(0, 1)
-    best = maps.new_zeros(len(maps))
-    for query, number in enumerate(maps.tolist()):
-        distance = (flat_tags[number] - means[query]).square().sum(dim=-1).sqrt().round()
-        best[query] = (flat[number] - weight * distance).argmax()
-    return best
+    if not len(maps):
+        return maps
+    layers = tags.permute(4, 0, 1, 2, 3).flatten(1, 2)  # (L, N, H, W)
+    search = Search(Level(heatmaps.flatten(0, 1), layers, layers), weight)
+    chunk = max(1, AT_ONCE // search.squares.size)
+    parts = zip(torch.split(maps, chunk), torch.split(means.T, chunk, dim=1), strict=True)
+    return torch.cat([search.best(*part) for part in parts])
+
+
+class Search:
+    """Looks for the best cells of maps in three steps: fields of 64 × 64 cells, squares of 8 × 8, cells.
+
+    An area is looked into only if what is known of it leaves room for a better cell than the best so far.
+    """
+
+    def __init__(self, cells: Level, weight: float) -> None:
+        self.cells = cells
+        self.squares = cells.coarser()
+        self.fields = self.squares.coarser()
+        self.weight = weight
+
+    def best(self, maps: Tensor, means: Tensor) -> Tensor:
+        """The best cell (Q,) of maps (Q,) for mean tags (L, Q)."""
+        every = torch.arange(self.fields.size, device=maps.device).expand(len(maps), -1)
+        bounds = self.fields.worth(maps, every, means, self.weight)  # (Q, F)
+        best = self._guess(maps, means, bounds.argmax(dim=1))
+        query, field = self._open(bounds, every, torch.arange(len(maps), device=maps.device), best, self.fields)
+        squares = self.squares.inside(field)
+        bounds = self.squares.worth(maps[query], squares, means[:, query], self.weight)
+        query, square = self._open(bounds, squares, query, best, self.squares)
+        for some, there in zip(torch.split(query, AT_ONCE // AREA), torch.split(square, AT_ONCE // AREA), strict=True):
+            best = self._improved(best, some, *self._look(maps[some], means[:, some], there))
+        return best.cell
+
+    def _guess(self, maps: Tensor, means: Tensor, fields: Tensor) -> Best:
+        """The best cell in the most promising square of each field (Q,)."""
+        squares = self.squares.inside(fields)
+        bounds = self.squares.worth(maps, squares, means, self.weight)
+        return Best(*self._look(maps, means, squares.gather(1, bounds.argmax(dim=1)[:, None])[:, 0]))
+
+    def _look(self, maps: Tensor, means: Tensor, squares: Tensor) -> tuple[Tensor, Tensor]:
+        """The worth (M,) of the best cell (M,) in each square (M,), the first of equal ones."""
+        cells = self.cells.inside(squares)
+        worth, place = self.cells.worth(maps, cells, means, self.weight).max(dim=1)
+        return worth, cells.gather(1, place[:, None])[:, 0]
+
+    def _open(self, bounds: Tensor, areas: Tensor, query: Tensor, best: Best, level: Level) -> tuple[Tensor, Tensor]:
+        """Queries (M,) and areas (M,) out of (R, A) that can hold a better cell than is known to their queries (R,).
+
+        A cell that is as good is better if it is read first.
+        """
+        width, across = self.cells.highest.shape[-1], level.highest.shape[-1]
+        side = SIDE if level is self.squares else AREA
+        first = torch.div(areas, across, rounding_mode="floor") * side * width + areas % across * side
+        worth, cell = best.worth[query][:, None], best.cell[query][:, None]
+        found = where((bounds > worth) | ((bounds == worth) & (first < cell)))
+        return query[torch.div(found, areas.shape[1], rounding_mode="floor")], areas.flatten()[found]
+
+    def _improved(self, best: Best, query: Tensor, worth: Tensor, cell: Tensor) -> Best:
+        """The best of what is known to Q queries and of cells (M,) worth (M,) to queries (M,)."""
+        highest_worth = best.worth.scatter_reduce(0, query, worth, "amax")
+        nowhere = self.cells.size
+        known = torch.where(best.worth == highest_worth, best.cell, nowhere)
+        candidates = torch.where(worth == highest_worth[query], cell, nowhere)
+        return Best(highest_worth, known.scatter_reduce(0, query, candidates, "amin"))
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best cells that are known to Q queries."""
+
+    worth: Tensor  # (Q,)
+    cell: Tensor  # (Q,)

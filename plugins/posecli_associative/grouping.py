@@ -1,7 +1,7 @@
 """Candidates of each keypoint put together to people by their tags.
 
-Newell, Huang and Deng, Associative Embedding, NeurIPS 2017, section 3.2: keypoint after keypoint, each candidate goes to
-the person whose mean tag is nearest, all candidates of a keypoint at once by the cheapest assignment.
+Newell, Huang and Deng, Associative Embedding, NeurIPS 2017, section 3.2: keypoint after keypoint, each candidate goes
+to the person whose mean tag is nearest, all candidates of a keypoint at once by the cheapest assignment.
 """
 
 from __future__ import annotations

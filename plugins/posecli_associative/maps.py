@@ -1,4 +1,4 @@
-"""From a network's outputs to one set of heatmaps and tags for each picture: flip test, stages and scales put together."""
+"""From a network's outputs to one set of heatmaps and tags a picture: flip test, stages and scales put together."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def aggregate(
     size: MapSize | None = None,
     align_corners: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Heatmaps (B, K, H, W), the mean over stages and flips, and tags (B, K, H, W, L), one of L for each stage and flip.
+    """Heatmaps (B, K, H, W), the mean over stages and flips, and tags (B, K, H, W, L), one for each stage and flip.
 
     `flipped` are maps of mirrored pictures, as the network gave them; with them `flip_index` (K,) is needed. The maps
     are `size` large, by default as large as the last stage's heatmaps. Bilinear; `align_corners` is UDP's way, where
@@ -62,7 +62,7 @@ def aggregate(
     mean = torch.stack([resize(stage, size, align_corners) for stage in heatmaps]).mean(dim=0)
     joints = mean.shape[1]
     layers = [resize(stage, size, align_corners).expand(-1, joints, -1, -1) for stage in tags]
-    return mean, torch.stack(layers, dim=-1)
+    return mean, torch.stack(layers).permute(1, 2, 3, 4, 0)  # each layer in one piece
 
 
 def aggregate_scales(heatmaps: Sequence[Tensor], align_corners: bool = False) -> Tensor:

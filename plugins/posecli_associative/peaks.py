@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from posecli.console import PosecliError
+from posecli_associative.squares import AREA, SIDE, highest, padded, where
 
 BLUR = ((0, 0, 4), (-1, 0, 2), (1, 0, 2), (0, -1, 2), (0, 1, 2), (-1, -1, 1), (1, -1, 1), (-1, 1, 1), (1, 1, 1))
 """OpenCV's Gaussian of 3×3 cells: right, down, sixteenths."""
@@ -28,15 +29,95 @@ class Peaks:
 def find_peaks(heatmaps: Tensor, tags: Tensor, count: int, reach: int, threshold: float) -> Peaks:
     """The `count` highest cells above `threshold` that nothing within `reach` rows and columns exceeds.
 
-    Heatmaps (B, K, H, W) and tags (B, K, H, W, L). Of equal peaks the first in reading order comes first. Raises
-    PosecliError where a value is not finite.
+    Heatmaps (B, K, H, W) and tags (B, K, H, W, L). Of equal peaks the first in reading order comes first. `reach` is
+    at most SIDE. Raises PosecliError where a value is not finite.
     """
-    highest = functional.max_pool2d(heatmaps, 2 * reach + 1, stride=1, padding=reach)
-    peaks = torch.where((highest == heatmaps) & (heatmaps > threshold), heatmaps, 0).flatten(2)
-    values, cells = (part[..., :count] for part in peaks.sort(dim=-1, descending=True, stable=True))
-    found = tags.flatten(2, 3).gather(2, cells[..., None].expand(-1, -1, -1, tags.shape[-1]))
-    check_finite(heatmaps.amax(), found)
-    return Peaks(values, cells, found)
+    batch, joints, height, width = heatmaps.shape
+    maps = padded(heatmaps.reshape(-1, height, width), -torch.inf)
+    index = _peak_cells(maps, count, reach, threshold)
+    value = maps.reshape(-1).index_select(0, index)
+    number, place = torch.div(index, maps[0].numel(), rounding_mode="floor"), index % maps[0].numel()
+    cell = torch.div(place, maps.shape[-1], rounding_mode="floor") * width + place % maps.shape[-1]
+    order = _ranked(number, cell, value)
+    number, cell, value = number[order], cell[order], value[order]
+    first = torch.searchsorted(number, torch.arange(len(maps), device=maps.device))
+    rank = torch.arange(len(number), device=maps.device) - first[number]
+    kept = rank < count
+    at = number[kept], rank[kept]
+    values, cells = maps.new_zeros(len(maps), count), number.new_zeros(len(maps), count)
+    values[at], cells[at] = value[kept], cell[kept]
+    found = tags.flatten(0, 1).flatten(1, 2).gather(1, cells[..., None].expand(-1, -1, tags.shape[-1]))
+    check_finite(found)
+    shape = batch, joints, count
+    return Peaks(values.view(shape), cells.view(shape), found.view(*shape, -1))
+
+
+def _ranked(number: Tensor, cell: Tensor, value: Tensor) -> Tensor:
+    """The order of peaks (M,): map by map, the highest first, equal ones as they are read."""
+    order = cell.argsort(stable=True)
+    order = order[value[order].argsort(descending=True, stable=True)]
+    return order[number[order].argsort(stable=True)]
+
+
+def _peak_cells(maps: Tensor, count: int, reach: int, threshold: float) -> Tensor:
+    """The cells (M,) of maps (N, h, w), flattened, that are peaks and may be among the `count` highest of their map.
+
+    Only squares are looked into whose highest cell reaches what `count` peaks are known to reach.
+    """
+    height, width = maps.shape[-2:]
+    tops = highest(maps)
+    check_finite(tops)
+    floor = _known_peak(tops, count)[:, None, None]
+    square = where((tops >= floor) & (tops > threshold))
+    across = width // SIDE
+    strip = torch.div(square, across, rounding_mode="floor")  # (S,) rows of squares, of all maps
+    down = torch.arange(SIDE, device=maps.device)
+    y = ((strip * SIDE)[:, None] + down) % height  # (S, SIDE)
+    piece = (strip[:, None] * SIDE + down) * across + (square % across)[:, None]  # of SIDE cells in a row
+    pieces = maps.reshape(-1, SIDE)
+    values, above, below = (
+        pieces.index_select(0, (piece + step).flatten()).view(len(square), AREA)
+        for step in (torch.zeros_like(y), -across * (y > 0), across * (y < height - 1))
+    )
+    least = floor.flatten()[torch.div(square, tops[0].numel(), rounding_mode="floor")]
+    found = where((values >= least[:, None]) & (values > threshold) & (values >= above) & (values >= below))
+    cells = piece.flatten()[torch.div(found, SIDE, rounding_mode="floor")] * SIDE + found % SIDE
+    for step in _around(reach):
+        cells = cells[where(_not_exceeded(maps, cells, *step))]
+    return cells
+
+
+def _known_peak(highest: Tensor, count: int) -> Tensor:
+    """What at least `count` peaks of each map reach, (N,), -inf where nothing is known; highest of squares (N, h, w).
+
+    A square that no neighbour exceeds holds a peak for every reach up to SIDE.
+    """
+    around = functional.pad(highest, (1, 1, 1, 1), value=-torch.inf)
+    rows = torch.maximum(torch.maximum(around[:, :-2], around[:, 1:-1]), around[:, 2:])
+    best = torch.maximum(torch.maximum(rows[..., :-2], rows[..., 1:-1]), rows[..., 2:])
+    known = torch.where(highest == best, highest, -torch.inf).flatten(1)
+    if known.shape[1] < count:
+        return known.new_full((len(known),), -torch.inf)
+    return known.topk(count, dim=1, sorted=True).values[:, -1]
+
+
+def _around(reach: int) -> list[tuple[int, int]]:
+    """The cells around a cell as (down, right), the nearest first, which tell most; without those above and below."""
+    steps = range(-reach, reach + 1)
+    around = [(down, right) for down in steps for right in steps if right or abs(down) > 1]
+    return sorted(around, key=lambda step: abs(step[0]) + abs(step[1]))
+
+
+def _not_exceeded(maps: Tensor, cells: Tensor, down: int, right: int) -> Tensor:
+    """Which cells (M,) of maps (N, h, w), flattened, are not exceeded by the one beside them.
+
+    Cells outside are replaced by the nearest ones inside, which lie within the same reach.
+    """
+    height, width = maps.shape[-2:]
+    x, y = cells % width, torch.div(cells, width, rounding_mode="floor") % height
+    beside = cells + ((y + down).clamp(0, height - 1) - y) * width + ((x + right).clamp(0, width - 1) - x)
+    flat = maps.reshape(-1)
+    return flat.index_select(0, beside) <= flat.index_select(0, cells)
 
 
 def check_finite(*values: Tensor) -> None:
