@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -26,8 +27,9 @@ def experiment_for(layers: Layers, data: Path, seed: int = 0) -> tuple[Experimen
     train, val, reason = detect_dataset(data, seed)
     samples = train.build()
     summary = summarize(samples)
-    model, model_reasons = _model_class(layers).fields_for(summary)
-    schedule, schedule_reasons = train_fields(summary)
+    kind = _model_class(layers)
+    model, model_reasons = kind.fields_for(summary)
+    schedule, schedule_reasons = train_fields(summary, kind.unit)
     scores, score_reasons = eval_fields(summary)
     merged = Layers()
     merged.add({"model": model, "train": schedule, "eval": scores}, f"chosen from {data}")
@@ -59,11 +61,16 @@ def summarize(samples: Dataset) -> DataSummary:
     if not len(people) or people.boxes is None:
         raise PosecliError(f"{samples.name}: nobody in it has a labelled keypoint and a box, there is nothing to learn")
     sides = people.boxes[:, 2:] - people.boxes[:, :2]
-    whole = (sides >= 0.95 * samples.sizes[samples.sample_of_row[rows]]).all(axis=1)
+    shown = samples.sample_of_row[rows]
+    whole = (sides >= 0.95 * samples.sizes[shown]).all(axis=1)
     width, height = np.median(sides, axis=0)
+    pictures = np.unique(shown)
+    across, down = np.median(samples.sizes[pictures], axis=0)
     pairs = samples.skeleton.flip_pairs
     return DataSummary(
         instances=len(people),
+        pictures=len(pictures),
+        picture=(float(across), float(down)),
         box=(float(width), float(height)),
         whole_pictures=bool(whole.mean() > 0.9),
         uprightness=uprightness(people.keypoints[..., :2]),
@@ -90,10 +97,13 @@ def uprightness(keypoints: FloatArray) -> float:
     return float(np.linalg.norm((steps[usable] / distances[usable, None]).mean(axis=0)))
 
 
-def train_fields(summary: DataSummary) -> tuple[Fields, list[str]]:
-    """Batch, epochs and schedule for so many instances."""
-    batch = int(np.clip(2 ** math.floor(math.log2(max(summary.instances / 8, 1))), 4, 32))
-    steps = math.ceil(summary.instances / batch)
+def train_fields(
+    summary: DataSummary, unit: Literal["instances", "pictures"] = "instances"
+) -> tuple[Fields, list[str]]:
+    """Batch, epochs and schedule for so many instances, or pictures, where the network sees one of them at once."""
+    count = summary.instances if unit == "instances" else summary.pictures
+    batch = int(np.clip(2 ** math.floor(math.log2(max(count / 8, 1))), 4, 32))
+    steps = math.ceil(count / batch)
     epochs = int(np.clip(round(STEPS / steps / 10) * 10, 10, 300))
     fields = {
         "epochs": epochs,
@@ -101,7 +111,7 @@ def train_fields(summary: DataSummary) -> tuple[Fields, list[str]]:
         "eval_every": max(epochs // 10, 1),
         "schedule": {"name": "cosine", "warmup_steps": min(200, steps * epochs // 10)},
     }
-    return fields, [f"schedule: {epochs} epochs of {steps} steps of {batch}, for {summary.instances} instances"]
+    return fields, [f"schedule: {epochs} epochs of {steps} steps of {batch}, for {count} {unit}"]
 
 
 def eval_fields(summary: DataSummary) -> tuple[Fields, list[str]]:

@@ -85,6 +85,8 @@ class ModelConfig(Component):
     kind: ClassVar[str] = "model"
     mmpose_prefixes: ClassVar[tuple[tuple[str, str], ...]] = ()
     """What MMPose calls the model's tensors where posecli does not: (their prefix, ours), the longest fitting one."""
+    unit: ClassVar[Literal["instances", "pictures"]] = "instances"
+    """What training counts where a schedule is chosen from data: one network input shows one of them."""
 
     @classmethod
     def fields_for(cls, summary: DataSummary) -> tuple[Fields, list[str]]:

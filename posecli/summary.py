@@ -10,7 +10,9 @@ class DataSummary:
     """The labelled instances of a dataset, at a glance."""
 
     instances: int  # with a labelled keypoint
-    box: tuple[float, float]  # median width and height of their boxes in pixels
+    pictures: int  # that show somebody
+    picture: tuple[float, float]  # median width and height of the pictures
+    box: tuple[float, float]  # median width and height of the instances' boxes in pixels
     whole_pictures: bool  # whether boxes are whole pictures
     uprightness: float  # how alike instances are turned: 0 all directions, 1 all the same
     flip_pairs: int | None  # left and right partners; None when unknown

@@ -19,6 +19,8 @@ from posecli_topdown.config import HeatmapConfig, RegressionConfig, crop_for
 def summary(**changes: object) -> DataSummary:
     facts = {
         "instances": 1000,
+        "pictures": 400,
+        "picture": (640.0, 480.0),
         "box": (100.0, 200.0),
         "whole_pictures": False,
         "uprightness": 0.9,
@@ -56,6 +58,12 @@ def test_every_amount_of_data_gets_a_schedule(instances: int) -> None:
     fields, _ = train_fields(summary(instances=instances))
     assert 10 <= fields["epochs"] <= 300
     assert 4 <= fields["batch_size"] <= 32
+
+
+def test_a_schedule_counts_what_the_network_sees() -> None:
+    """Networks that see whole pictures need as many steps as there are pictures."""
+    assert train_fields(summary())[1] == ["schedule: 120 epochs of 32 steps of 32, for 1000 instances"]
+    assert train_fields(summary(), "pictures")[1] == ["schedule: 300 epochs of 13 steps of 32, for 400 pictures"]
 
 
 @pytest.mark.parametrize(

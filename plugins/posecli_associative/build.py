@@ -53,11 +53,12 @@ def _assemble(
         scales=config.scales,
         border=config.border,
     )
-    loss = config.loss
-    weights = zip(
-        *(_each(name, getattr(loss, name), len(stages)) for name in ("heatmap", "pull", "push")), strict=True
-    )
-    losses = [StageLoss(*three, loss.push_kind, loss.supervise_empty) for three in weights]
+    loss, count = config.loss, len(stages)
+    heatmap, pull, push = (_each(name, getattr(loss, name), count) for name in ("heatmap", "pull", "push"))
+    losses = [
+        StageLoss(heatmap[stage], pull[stage], push[stage], loss.push_kind, loss.supervise_empty)
+        for stage in range(count)
+    ]
     return Associative(
         backbone,
         head,

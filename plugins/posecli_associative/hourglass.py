@@ -64,9 +64,7 @@ class StackedHourglass(nn.Module):
             nn.Sequential(Hourglass(channels), Convolution(width, width, 3), Convolution(width, width, 3))
             for _ in range(stacks)
         )
-        self.out_convs = nn.ModuleList(
-            Convolution(width, outputs, 1, norm=False, act=False) for _ in range(stacks)
-        )
+        self.out_convs = nn.ModuleList(Convolution(width, outputs, 1, norm=False, act=False) for _ in range(stacks))
         self.remap_out_convs = nn.ModuleList(Convolution(outputs, width, 1, act=False) for _ in range(stacks - 1))
         self.remap_feature_convs = nn.ModuleList(Convolution(width, width, 1, act=False) for _ in range(stacks - 1))
 

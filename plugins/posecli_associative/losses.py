@@ -66,9 +66,7 @@ class StageLoss:
     kind: Push = "exp"
     supervise_empty: bool = True
 
-    def __call__(
-        self, heatmaps: Tensor, tags: Tensor | None, targets: SceneTargets, mask: Tensor
-    ) -> dict[str, Tensor]:
+    def __call__(self, heatmaps: Tensor, tags: Tensor | None, targets: SceneTargets, mask: Tensor) -> dict[str, Tensor]:
         """Scalars `heatmap`, and `pull` and `push` where the stage has tags: means over the pictures."""
         error = heatmap_loss(heatmaps, targets.heatmaps, mask, self.supervise_empty)
         losses = {"heatmap": self.heatmap * error.mean()}

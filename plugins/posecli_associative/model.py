@@ -111,15 +111,13 @@ class Associative(Algorithm):
     def encode(
         self, truth: Mapping[str, Tensor], input_size: tuple[int, int], map_size: tuple[int, int]
     ) -> tuple[SceneTargets, Tensor]:
-        """Targets of maps (width, height) and their mask (B, h, w), from an example's `keypoints`, `visible`, `mask`."""
+        """Targets of maps (width, height) and their mask (B, h, w), from `keypoints`, `visible` and `mask`."""
         targets = encode_scene(
             truth["keypoints"], truth["visible"], input_size, map_size, self.sigma, self.unbiased, self.cells
         )
         return targets, resize_mask(truth["mask"], map_size)
 
-    def compare(
-        self, outputs: Sequence[Tensor], targets: Sequence[tuple[SceneTargets, Tensor]]
-    ) -> dict[str, Tensor]:
+    def compare(self, outputs: Sequence[Tensor], targets: Sequence[tuple[SceneTargets, Tensor]]) -> dict[str, Tensor]:
         """The weighted losses `heatmap`, `pull` and `push`, summed over the stages."""
         joints = len(self.skeleton)
         summed: dict[str, Tensor] = {}
@@ -136,7 +134,7 @@ class Associative(Algorithm):
         heatmaps, tags = self.maps(batch)
         _check(batch, heatmaps, tags)
         if self.settings.tags == "oracle":
-            tags = true_tags(batch, heatmaps.shape[-2:])
+            tags = true_tags(batch, (heatmaps.shape[2], heatmaps.shape[3]))
         found = decode(heatmaps, tags, self.settings, (width, height), self.max_people, self.unbiased)
         return [
             Prediction(sample.id, self._people(sample.id, undo, people))

@@ -81,7 +81,7 @@ def _highest_gaussians(
     heatmaps.scatter_reduce_(
         2, flat.transpose(1, 2).flatten(2), (values * within).transpose(1, 2).flatten(2), reduce="amax"
     )
-    return heatmaps.unflatten(2, (height, width))
+    return heatmaps.view(batch, joints, height, width)
 
 
 def resize_mask(mask: Tensor, map_size: tuple[int, int]) -> Tensor:

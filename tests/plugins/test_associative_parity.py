@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ def by_command(state: dict[str, Tensor], config: str, folder: Path) -> Associati
 @pytest.fixture(scope="module", params=NETWORKS)
 def reference(
     request: pytest.FixtureRequest, golden: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Reference]:
+) -> Reference:
     """A network with the reference's weights; every tensor of both sides has its partner."""
     facts = json.loads((golden / f"{request.param}.json").read_text())
     with np.load(golden / f"{request.param}.npz") as archive:
@@ -109,7 +109,7 @@ def reference(
         matched = match(model, model_config, state)
         take(model, state, matched)
     assert isinstance(model, Associative)
-    yield Reference(facts, arrays, model.eval(), matched.matched)
+    return Reference(facts, arrays, model.eval(), matched.matched)
 
 
 def stored(arrays: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, int]:
@@ -188,7 +188,9 @@ def test_losses_and_gradients(reference: Reference) -> None:
 def older(golden: Path) -> dict[str, Tensor]:
     """Functions of 0.29."""
     with np.load(golden / "functional29_ae.npz") as archive:
-        kept = [name for name in archive if name.startswith(("AELoss", "Heatmap", "MultiLoss")) and "Parser" not in name]
+        kept = [
+            name for name in archive if name.startswith(("AELoss", "Heatmap", "MultiLoss")) and "Parser" not in name
+        ]
         return {name: torch.from_numpy(archive[name]) for name in kept}
 
 
