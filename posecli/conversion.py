@@ -45,6 +45,7 @@ class Conversion:
     missing: tuple[str, ...]  # pictures that are not there, left out
     placed: int  # pictures in the folder of pictures; motion without pictures has none
     copied: int  # of these written, the others are links
+    is_motion: bool  # whether people are followed in 3D
     notes: tuple[str, ...]
 
 
@@ -103,7 +104,8 @@ def convert(
             writer.write(taken, [names[index] for index in indices[side]], files[side])
             sides.append(Side(files[side], len(taken), len(taken.people), int(taken.people.labelled.sum())))
     placed = sum(1 for name in names if name)
-    return Conversion(dataset.name, tuple(reversed(sides)), missing, placed, copied, dataset.notes)
+    moves = {"keypoints_3d", "track_id"} <= set(dataset.people.extra)
+    return Conversion(dataset.name, tuple(reversed(sides)), missing, placed, copied, moves, dataset.notes)
 
 
 def _check_place(config: DatasetConfig, files: dict[str, Path], force: bool) -> None:

@@ -62,6 +62,22 @@ class SyntheticHandsConfig(DatasetConfig):
         return synthetic_hands(self.count, self.seed, self.size, self.interacting, self.turned)
 
 
+class MosaicConfig(DatasetConfig):
+    """People cut out of another dataset's photos and set beside each other: scenes to group, on real photographs."""
+
+    name: ClassVar[str] = "mosaic"
+    photos: DatasetConfig = Field(description="the dataset that is cut up, with its own split")
+    count: Positive = Field(2000, description="mosaics")
+    seed: int = Field(0, ge=0, description="of who stands where; give each side its own photos")
+    size: Size = Field((512, 512), description="width and height of a mosaic in pixels")
+    people: tuple[int, int] = Field((2, 5), description="fewest and most people in a mosaic")
+
+    def build(self) -> Dataset:
+        from posecli.datasets.mosaic import Plan, mosaic_dataset
+
+        return mosaic_dataset(self.photos.build(), Plan(self.count, self.seed, self.size, self.people))
+
+
 class SplitConfig(Config):
     """One side of a split that is the same on every machine: by seed, or the last pictures."""
 
@@ -173,6 +189,77 @@ class MhpConfig(KnownKeypointsConfig):
         return mhp_dataset(self.path, self.images)
 
 
+class InterHandConfig(StoredDatasetConfig):
+    """InterHand2.6M: a *_data.json with its *_camera.json and *_joint_3d.json, or the folder they lie in."""
+
+    name: ClassVar[str] = "interhand2.6m"
+    images: Path | None = Field(None, description="folder of the pictures; looked for near the files by default")
+    part: Literal["train", "val", "test"] | None = Field(None, description="whose files are taken in a folder")
+    subset: Literal["all", "human_annot", "machine_annot"] = Field("all", description="whose files in a folder")
+    rootnet: Path | None = Field(None, description="RootNet's JSON: its boxes and wrist depths instead of the truth")
+    hands: Literal["pairs", "single"] = Field(
+        "pairs", description="pairs: 42 keypoints a picture; single: every hand an instance of 21, for 2D models"
+    )
+    strict: bool = Field(False, description="refuse annotations with faults, which are else left out and counted")
+
+    def read(self) -> Dataset:
+        from posecli.datasets.interhand import interhand_dataset
+
+        single = self.hands == "single"
+        return interhand_dataset(self.path, self.images, self.part, self.subset, self.rootnet, single, self.strict)
+
+
+class FreiHandConfig(StoredDatasetConfig):
+    """FreiHAND: right hands of 21 keypoints; COCO JSON, or the published folder with training_xyz.json."""
+
+    name: ClassVar[str] = "freihand"
+    images: Path | None = Field(None, description="folder of the pictures; looked for beside the file by default")
+    box: Literal["annotated", "picture"] = Field(
+        "annotated", description="picture: the whole of it, which with a padding of 0.8 is the reference's crop"
+    )
+
+    def read(self) -> Dataset:
+        from posecli.datasets.hand_sets import freihand_dataset
+
+        return freihand_dataset(self.path, self.images, self.box)
+
+
+class OneHand10KConfig(StoredDatasetConfig):
+    """OneHand10K: hands of 21 keypoints, COCO JSON."""
+
+    name: ClassVar[str] = "onehand10k"
+    images: Path | None = Field(None, description="folder of the pictures; looked for beside the file by default")
+
+    def read(self) -> Dataset:
+        from posecli.datasets.hand_sets import onehand10k_dataset
+
+        return onehand10k_dataset(self.path, self.images)
+
+
+class RhdConfig(StoredDatasetConfig):
+    """RHD, rendered hands of 21 keypoints, COCO JSON with the joints in 3D."""
+
+    name: ClassVar[str] = "rhd"
+    images: Path | None = Field(None, description="folder of the pictures; looked for beside the file by default")
+
+    def read(self) -> Dataset:
+        from posecli.datasets.hand_sets import rhd_dataset
+
+        return rhd_dataset(self.path, self.images)
+
+
+class PanopticHandConfig(StoredDatasetConfig):
+    """CMU Panoptic HandDB: hands of 21 keypoints, COCO JSON with head sizes for pck@0.7:head."""
+
+    name: ClassVar[str] = "panoptic-hand"
+    images: Path | None = Field(None, description="folder of the pictures; looked for beside the file by default")
+
+    def read(self) -> Dataset:
+        from posecli.datasets.hand_sets import panoptic_hand_dataset
+
+        return panoptic_hand_dataset(self.path, self.images)
+
+
 class LspConfig(StoredDatasetConfig):
     """Leeds Sports Pose or its extension: a folder with joints.mat and images/; both layouts are told apart."""
 
@@ -208,24 +295,83 @@ class MotionConfig(StoredDatasetConfig):
     """What the readers of 3D motion share."""
 
     unit: Literal["auto", "mm", "cm", "m"] = Field("auto", description="of 3D lengths; auto: told by the bodies")
+    subjects: tuple[str, ...] = Field((), description="whom to read, named as in the data; all by default")
+
+    @field_validator("subjects", "takes", "actions", mode="before", check_fields=False)
+    @classmethod
+    def _one_is_a_list(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+
+class Human36mConfig(MotionConfig):
+    """Human3.6M as prepared for lifting: an .npz with imgname, part and S, and a cameras.pkl; 17 joints."""
+
+    name: ClassVar[str] = "human36m"
+    cameras: Path | None = Field(None, description="the pickle of cameras; looked for beside the file by default")
+    detections: Path | None = Field(None, description="a .npy (N, 17, 3) of detected 2D keypoints in place of the true")
+    images: Path | None = Field(None, description="folder of the pictures; looked for beside the file by default")
+    actions: tuple[str, ...] = Field((), description="as 'Walking'; all by default")
+    stride: Positive = Field(1, description="every so many-th frame of a film")
+
+    def read(self) -> Dataset:
+        from posecli.datasets.human36m import human36m_dataset
+
+        return human36m_dataset(
+            self.path,
+            self.cameras,
+            self.detections,
+            self.images,
+            subjects=self.subjects,
+            actions=self.actions,
+            stride=self.stride,
+            unit=self.unit,
+        )
+
+
+class H36mConfig(Human36mConfig):
+    """Human3.6M, the same as human36m."""
+
+    name: ClassVar[str] = "h36m"
+
+
+class MpiInf3dhpConfig(MotionConfig):
+    """MPI-INF-3DHP as prepared for lifting: an .npz with imgname, part and S, and a pickle of cameras; 17 joints."""
+
+    name: ClassVar[str] = "mpi-inf-3dhp"
+    cameras: Path | None = Field(None, description="the pickle of cameras; looked for beside the file by default")
+    images: Path | None = Field(None, description="folder of the pictures; looked for beside the file by default")
+    stride: Positive = Field(1, description="every so many-th frame of a film")
+
+    def read(self) -> Dataset:
+        from posecli.datasets.mpi_inf_3dhp import mpi_inf_3dhp_dataset
+
+        return mpi_inf_3dhp_dataset(
+            self.path, self.cameras, self.images, subjects=self.subjects, stride=self.stride, unit=self.unit
+        )
+
+
+class H3wbConfig(MotionConfig):
+    """H3WB: Human3.6M with the 133 keypoints of COCO-WholeBody in 3D, an .npz."""
+
+    name: ClassVar[str] = "h3wb"
+    stride: Positive = Field(1, description="every so many-th frame of a film")
+
+    def read(self) -> Dataset:
+        from posecli.datasets.h3wb import h3wb_dataset
+
+        return h3wb_dataset(self.path, subjects=self.subjects, stride=self.stride, unit=self.unit)
 
 
 class CmuMocapConfig(MotionConfig):
     """CMU motion capture: a folder of subject*.npz, each take filmed by sampled cameras; Human3.6M's 17 joints."""
 
     name: ClassVar[str] = "cmu-mocap"
-    subjects: tuple[str, ...] = Field((), description="as '01'; all by default")
     takes: tuple[str, ...] = Field((), description="as '02_05'; all by default")
     cameras: Positive = Field(4, description="that see each take")
     seed: int = Field(0, ge=0, description="of the cameras and the noise")
     fps: float | None = Field(None, gt=0, description="frames a second, of the file's nearest; all by default")
     noise: float = Field(0.0, ge=0, description="normal error of the 2D keypoints in pixels, as a detector has")
     missing: Fraction = Field(0.0, description="share of the 2D keypoints that are not found")
-
-    @field_validator("subjects", "takes", mode="before")
-    @classmethod
-    def _one_is_a_list(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
 
     def read(self) -> Dataset:
         from posecli.datasets.cmu_mocap import cmu_dataset
@@ -267,6 +413,7 @@ class CsvWriterConfig(WriterConfig):
 
 DATASETS: list[type[DatasetConfig]] = [
     SyntheticConfig,
+    MosaicConfig,
     SyntheticMotionConfig,
     SyntheticHandsConfig,
     CocoConfig,
@@ -275,9 +422,18 @@ DATASETS: list[type[DatasetConfig]] = [
     AicConfig,
     OcHumanConfig,
     MhpConfig,
+    InterHandConfig,
+    FreiHandConfig,
+    OneHand10KConfig,
+    RhdConfig,
+    PanopticHandConfig,
     LspConfig,
     LspExtendedConfig,
     DeepLabCutConfig,
     CmuMocapConfig,
+    Human36mConfig,
+    H36mConfig,
+    MpiInf3dhpConfig,
+    H3wbConfig,
 ]
 WRITERS: list[type[WriterConfig]] = [CocoWriterConfig, CsvWriterConfig]
