@@ -118,6 +118,11 @@ class DatasetConfig(Component):
     def build(self) -> Dataset:
         """Read the annotations, columns only; pictures are read later."""
 
+    def refusing(self, strict: bool = True) -> Self:
+        """With `strict` the same that refuses annotations with faults, where its format would leave them out."""
+        known = strict and "strict" in type(self).model_fields
+        return self.model_copy(update={"strict": True}) if known else self
+
 
 class MetricConfig(Component):
     """A score. On the command line `NAME@VALUE:OPTION`, as in `pck@0.05:torso`."""

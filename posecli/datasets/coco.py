@@ -21,6 +21,7 @@ import numpy as np
 from posecli.console import PosecliError
 from posecli.datasets.coco_motion import TABLES, read_actions, read_cameras, read_motion
 from posecli.datasets.coco_skeleton import choose_categories, read_skeleton
+from posecli.datasets.hand_columns import read_hands
 from posecli.datasets.pictures import NoPictures, PicturePaths, find_pictures, picture_sizes
 from posecli.datasets.regions import Region, Regions
 from posecli.geometry import keypoint_boxes
@@ -195,6 +196,7 @@ def read_people(table: CocoFile, joints: int, keypoints: Keypoints) -> People:
         **_crowd_index(table),
         **read_motion(table.path, table.annotations, joints, table.more),
     }
+    extra.update(read_hands(table.path, table.annotations, extra.get("keypoints_3d"), joints))
     return People(points, visibility, boxes, None, extra)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from posecli.datasets.coco_motion import action_records, camera_numbers, camera_records, motion_fields
 from posecli.datasets.coco_skeleton import to_fields
+from posecli.datasets.hand_columns import hand_fields
 from posecli.datasets.writer import Writer
 from posecli.files import atomic_path
 from posecli.geometry import box_areas, keypoint_boxes
@@ -99,7 +100,7 @@ def annotation_records(dataset: Dataset) -> Iterator[Record]:
         labelled.sum(axis=1).tolist(),
         strict=True,
     )
-    more = motion_fields(people)
+    more, hands = motion_fields(people), hand_fields(people)
     for row, (identity, sample, category, box, area, crowd, count) in enumerate(columns):
         yield {
             "id": identity,
@@ -111,6 +112,7 @@ def annotation_records(dataset: Dataset) -> Iterator[Record]:
             "num_keypoints": count,
             "keypoints": _plain(flat[row]),
             **(next(more) if more else {}),
+            **(next(hands) if hands else {}),
         }
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from posecli.datasets.hand_columns import hand_columns
 from posecli.datasets.synthetic_backdrop import background, between, expose, random_bytes
 from posecli.datasets.synthetic_body import turn
 from posecli.datasets.synthetic_draws import Draws
@@ -101,7 +102,7 @@ def synthetic_hands(
 
     `interacting`: share of the pictures with both. `turned`: how many degrees at most a hand is turned about its own
     long axis from showing its back. Skeleton `interhand`; scores are 2 seen, 1 hidden by a hand, 0 and NaN for the
-    hand that is not there. Extra columns: those of `posecli.datasets.interhand`, area and crowd.
+    hand that is not there. Extra columns: those of `posecli.datasets.hand_columns`, area and crowd.
     """
     return label_hands(hand_scenes(np.arange(count), seed, size, interacting, turned))
 
@@ -116,7 +117,6 @@ def label_hands(scenes: HandScenes) -> Dataset:
     known = np.where(there[..., None], joints, np.nan)
     boxes = _boxes(known, focal, center, scenes.size)
     wrists = known[:, [WRIST, 21 + WRIST], 2]  # (N, 2)
-    both = scenes.present.all(axis=1)
     sides = boxes[:, 2:] - boxes[:, :2]
     width, height = scenes.size
     return Dataset(
@@ -131,11 +131,7 @@ def label_hands(scenes: HandScenes) -> Dataset:
             boxes.astype(np.float32),
             extra={
                 "keypoints_3d": known.astype(np.float32),
-                "hand_type": scenes.present.astype(np.float32),
-                "hand_type_valid": np.ones(len(scenes), np.float32),
-                "root_depth": np.asarray(np.where(both, wrists[:, 1] - wrists[:, 0], np.nan), np.float32),
-                "root_valid": both.astype(np.float32),
-                "absolute_depth": wrists.astype(np.float32),
+                **hand_columns(scenes.present.astype(np.float32), np.ones(len(scenes)), wrists),
                 "area": (sides[:, 0] * sides[:, 1]).astype(np.float32),
                 "crowd": np.zeros(len(scenes), dtype=bool),
             },
@@ -321,8 +317,8 @@ def _hands(
 def _shade(chance: random.Random, noise: np.random.PCG64, corners: FloatArray, mirrored: IntArray) -> FloatArray:
     """How bright facets with corners (F, 4, 3) are, (F,)."""
     (a, b, c), (d, e, f) = (corners[:, 2] - corners[:, 0]).T, (corners[:, 3] - corners[:, 1]).T
-    normal = np.stack([b * f - c * e, c * d - a * f, a * e - b * d], axis=1) * mirrored[:, None]
-    normal /= np.sqrt((normal * normal).sum(axis=1, keepdims=True)) + 1e-6
+    normal: FloatArray = np.stack([b * f - c * e, c * d - a * f, a * e - b * d], axis=1) * mirrored[:, None]
+    normal = normal / (np.sqrt((normal * normal).sum(axis=1, keepdims=True)) + 1e-6)
     around, up = between(chance, -math.pi, math.pi), between(chance, 0.1, 1.2)
     light = np.array([math.cos(around) * math.cos(up), -math.sin(up), -abs(math.sin(around)) * math.cos(up)])
     ambient, direct = between(chance, 0.35, 0.6), between(chance, 0.3, 0.6)
