@@ -12,7 +12,7 @@ import pytest
 # modules of posecli by level; a package stands for all its modules. A module imports from its own level and below.
 LEVELS = [
     "types skeleton geometry camera",
-    "config hookspecs plugins console files augmentation summary nn.config datasets.config metrics.config",
+    "config hookspecs plugins console files augmentation summary mapping nn.config datasets.config metrics.config",
     "nn codecs losses images transforms batch algorithm drawing suppression measures smoothing tracking",
     "datasets metrics results checkpoint data interop scoring guess builtin testing distributed sharing throughput",
     "training trained optimization runs report inference sources detection overlays evaluation conversion datacheck "

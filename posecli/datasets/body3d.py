@@ -177,13 +177,15 @@ def _numbers(source: str, fields: Mapping[str, Any], name: str, count: int) -> F
 
 
 def picture_shape(fields: Mapping[str, Any], center: FloatArray) -> tuple[int, int]:
-    """Width and height in pixels as stated; twice the centre where a side is missing or ends before the centre."""
-    sides = []
-    for name, middle in (("w", center[0]), ("h", center[1])):
-        stated = fields.get(name)
-        plausible = isinstance(stated, int | float) and stated > middle
-        sides.append(round(float(stated) if plausible and stated is not None else 2 * float(middle)))
-    return sides[0], sides[1]
+    """Width and height in pixels as stated. A side that is missing, or ends before the centre, is as long as the
+    other; where both are, twice the centre."""
+    stated = [fields.get(name) for name in ("w", "h")]
+    sides = [
+        float(side) if isinstance(side, int | float) and side > middle else 0.0
+        for side, middle in zip(stated, center.tolist(), strict=True)
+    ]
+    guess = max(sides) or 2 * float(center.max())
+    return round(sides[0] or guess), round(sides[1] or guess)
 
 
 def disagreement(camera: Camera, points: FloatArray, pixels: FloatArray) -> float:

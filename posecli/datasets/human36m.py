@@ -27,7 +27,7 @@ from posecli.datasets.body3d import (
 )
 from posecli.datasets.motion import Clip, motion_dataset
 from posecli.skeleton import house_skeleton
-from posecli.types import Camera, Dataset
+from posecli.types import Camera, Dataset, FloatArray
 
 NAME = re.compile(r"(?P<subject>S\d+)_(?P<action>.+)\.(?P<camera>\d+)_(?P<frame>\d+)\.\w+")
 Film = tuple[str, str, str]
@@ -111,7 +111,7 @@ def _clip(
     fields = known[subject, number]
     where = f"{source}: camera {number} of {subject}"
     focal, center, distortion = pinhole(where, fields)
-    rotation, position = placed(where, fields) or (LEVEL, np.zeros(3))
+    rotation, position = _place(placed(where, fields))
     camera = Camera(rotation, position, focal, center, distortion)
     own = bodies.take(np.array(rows))
     apart = disagreement(camera, own.points, own.pixels) if is_true else 0.0
@@ -130,3 +130,8 @@ def _clip(
         f"{subject}/{action}",
     )
     return clip, note
+
+
+def _place(stated: tuple[FloatArray, FloatArray] | None) -> tuple[FloatArray, FloatArray]:
+    """Rotation and position; R turns from the camera to the world, T is the camera's place there, z up."""
+    return (LEVEL, np.zeros(3)) if stated is None else (stated[0].T, stated[1])
