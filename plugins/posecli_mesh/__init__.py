@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from posecli import hookimpl
 from posecli.config import ModelConfig
+
+if TYPE_CHECKING:
+    import typer
 
 
 @hookimpl
 def posecli_models() -> list[type[ModelConfig]]:
     return []
+
+
+@hookimpl
+def posecli_commands(app: typer.Typer) -> None:
+    from posecli_mesh.command import add
+
+    add(app)

@@ -24,10 +24,10 @@ from posecli_mesh.skinning import Chain, move, skin
 BodyName = Literal["capsules", "smpl", "anny"]
 Gender = Literal["neutral", "male", "female"]
 BONES = (
-    "pelvis left_hip right_hip spine1 left_knee right_knee spine2 left_ankle right_ankle spine3 left_foot right_foot "
-    "neck left_collar right_collar head left_shoulder right_shoulder left_elbow right_elbow left_wrist right_wrist "
-    "left_hand right_hand"
-).split()
+    *("pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2", "left_ankle", "right_ankle"),
+    *("spine3", "left_foot", "right_foot", "neck", "left_collar", "right_collar", "head", "left_shoulder"),
+    *("right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hand", "right_hand"),
+)
 """The bones of SMPL (Loper et al., SIGGRAPH Asia 2015), in its order; all bodies here have these."""
 PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
 
@@ -153,7 +153,7 @@ class LinearBody(SkinnedBody):
         of_vertices: FloatArray | None = None,
         pose_directions: FloatArray | None = None,
     ) -> None:
-        """`template` (V, 3) and `directions` (V, 3, S) of the skin, the same of the bones' joints: (P, 3), (P, 3, S)."""
+        """`template` (V, 3) and `directions` (V, 3, S) are of the skin, the other two the same for P bone joints."""
         super().__init__(bones, parents, faces, weights, joints, of_joints, of_vertices, pose_directions)
         self.shapes = directions.shape[-1]
         self._keep("template", template.reshape(-1))
@@ -164,7 +164,7 @@ class LinearBody(SkinnedBody):
     def rest(self, shape: Tensor) -> tuple[Tensor, Tensor]:
         vertices = torch.addmm(self.template, shape, self.directions)
         joints = torch.addmm(self.joint_template, shape, self.joint_directions)
-        return vertices.unflatten(1, (-1, 3)), joints.unflatten(1, (-1, 3))
+        return vertices.view(len(shape), -1, 3), joints.view(len(shape), -1, 3)
 
 
 def open_body(

@@ -159,15 +159,11 @@ def _trunk(measures: Measures, joints: dict[str, FloatArray]) -> Tube:
 
 def _head(measures: Measures, joints: dict[str, FloatArray]) -> Tube:
     size, base = 1 + 0.05 * measures.head, joints["head"]
-    rows = (
-        (0.0, 0.045, 0.05, 0.055),
-        (0.045, 0.025, 0.066, 0.085),
-        (0.09, 0.012, 0.075, 0.098),
-        (0.14, 0.0, 0.076, 0.098),
-    )
+    lower = (0.0, 0.045, 0.05, 0.055), (0.045, 0.025, 0.066, 0.085)  # up, forward, half width, half depth
+    upper = (0.09, 0.012, 0.075, 0.098), (0.14, 0.0, 0.076, 0.098)
     stations = [
         Station(base + size * (up * Y + front * Z), (size * wide, size * deep), {"head": 1})
-        for up, front, wide, deep in rows
+        for up, front, wide, deep in (*lower, *upper)
     ]
     return Tube(stations, np.stack([X, Z]), (0.02 * size, 0.07 * size))
 
@@ -237,7 +233,9 @@ def _thicker(stations: list[Station], factor: float) -> list[Station]:
 
 
 def _skin(tubes: dict[str, Tube]) -> Surface:
-    vertices, faces, weights, rings, poles = [], [], [], {}, {}
+    vertices, faces, weights = [], [], []
+    rings: dict[str, IntArray] = {}
+    poles: dict[str, tuple[int, int]] = {}
     first = 0
     for name, tube in tubes.items():
         points, follows = _rings(tube)

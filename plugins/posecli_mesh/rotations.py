@@ -1,4 +1,4 @@
-"""Rotations in their usual forms: matrices (..., 3, 3), six numbers, axis times angle, quaternions. All differentiable."""
+"""Rotations in their usual forms: matrices, six numbers, axis times angle, quaternions. All differentiable."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def from_six(values: Tensor) -> Tensor:
 
     Zhou et al., "On the Continuity of Rotation Representations in Neural Networks", CVPR 2019.
     """
-    columns = values.unflatten(-1, (3, 2))
+    columns = values.view(*values.shape[:-1], 3, 2)
     first = torch.nn.functional.normalize(columns[..., 0], dim=-1)
     second = columns[..., 1] - (first * columns[..., 1]).sum(-1, keepdim=True) * first
     second = torch.nn.functional.normalize(second, dim=-1)

@@ -11,7 +11,10 @@ from torch import Tensor, nn
 class Chain(nn.Module):
     """A tree of bones. Bones of equal depth are turned at once."""
 
-    parents: Tensor  # (P,) int64, the root's own index for the root
+    parents: Tensor  # (P,) int64, 0 for the root
+    order: Tensor  # (P,): the bones by depth
+    inverse: Tensor  # (P,): where each bone stands in `order`
+    parent_places: Tensor  # (P,): where the parent of each bone in `order` stands in it
 
     def __init__(self, parents: Sequence[int]) -> None:
         """`parents` (P,): the bone each one hangs on, which stands before it; -1 for the root, the first."""
@@ -57,7 +60,7 @@ def skin(vertices: Tensor, weights: Tensor, transforms: Tensor) -> Tensor:
     """Vertices (B, V, 3) moved by the weighted mean of the bones' transforms (B, P, 3, 4); `weights` are (V, P)."""
     columns = transforms.transpose(-1, -2).flatten(-2)  # (B, P, 12): x, y, z axis and translation
     blended = torch.matmul(weights, columns)  # (B, V, 12)
-    x, y, z = vertices.split(1, dim=-1)
+    x, y, z = (vertices[..., axis : axis + 1] for axis in range(3))
     moved = torch.addcmul(blended[..., 9:], blended[..., :3], x)
     moved = torch.addcmul(moved, blended[..., 3:6], y)
     return torch.addcmul(moved, blended[..., 6:9], z)
