@@ -99,8 +99,9 @@ def map_skeleton(source: Skeleton, target: Skeleton, rules: Rules | None = None)
     found = [tuple(_ways(name, source, rules, ())) for name in target.names]
     lost = [name for name, ways in zip(target.names, found, strict=True) if not ways]
     if lost:
+        told = ", ".join(lost[:4]) + (f" and {len(lost) - 4} more" if len(lost) > 4 else "")
         raise PosecliError(
-            f"skeleton {source.name!r} cannot stand for {target.name!r}: it has no {', '.join(lost)}, nor the "
+            f"skeleton {source.name!r} cannot stand for {target.name!r}: it has no {told}, nor the "
             "joints that would make up for it"
         )
     return SkeletonMap(source, target, tuple(found))

@@ -32,15 +32,16 @@ PARENTS = {
     **{f"{side}_foot": f"{side}_shank" for side in ("left", "right")},
 }
 ARMS = tuple(name for name in FRAMES if "arm" in name or "hand" in name)
-# Human3.6M's seventeen joints among those of the synthetic body, where they are called otherwise.
+# Human3.6M's seventeen joints among those of the synthetic body, where they are called otherwise; midway where there
+# are two. Human3.6M's neck_base lies inside the head, as far from the thorax as from the crown.
 CALLED = {
-    "root": "pelvis",
-    "spine": "waist",
-    "thorax": "neck",
-    "neck_base": "chin",
-    "head": "crown",
-    "left_foot": "left_ankle",
-    "right_foot": "right_ankle",
+    "root": ("pelvis",),
+    "spine": ("waist",),
+    "thorax": ("neck",),
+    "neck_base": ("neck", "crown"),
+    "head": ("crown",),
+    "left_foot": ("left_ankle",),
+    "right_foot": ("right_ankle",),
 }
 
 
@@ -84,8 +85,14 @@ def _joints(people: Draws, kind: IntArray, seed: int, frames: int) -> FloatArray
     joints = joints.reshape(count, frames, len(JOINTS), 3)
     joints[..., 2] += 0.02 * build.stature[:, None, None] - joints[..., 2].min(axis=2, keepdims=True)
     joints[..., :2] += _path(heading, speed * build.stature)[:, :, None]
-    order = [JOINTS.index(CALLED.get(name, name)) for name in house_skeleton("h36m").names]
-    return np.asarray(joints[:, :, order])
+    return as_human36m(joints)
+
+
+def as_human36m(joints: FloatArray) -> FloatArray:
+    """Human3.6M's seventeen joints (..., 17, 3) of a synthetic body's (..., J, 3)."""
+    parts = [CALLED.get(name, (name,)) for name in house_skeleton("h36m").names]
+    places = [joints[..., [JOINTS.index(name) for name in names], :].mean(axis=-2) for names in parts]
+    return np.stack(places, axis=-2)
 
 
 def _bend(people: Draws, moves: BoolArray) -> FloatArray:
