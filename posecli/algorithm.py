@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from posecli.batch import Batch
 from posecli.drawing import draw_people
+from posecli.guess import guess, mean_pose
 from posecli.skeleton import Skeleton
 from posecli.types import Dataset, Example, ImageArray, Prediction, Sample
 
@@ -67,6 +68,10 @@ class Algorithm(nn.Module, ABC):
         By default people of the same sample are collected, in the order of the units.
         """
         return merge(predictions)
+
+    def guess(self, train: Dataset, truth: Dataset) -> list[Prediction]:
+        """What knowing nothing predicts for `truth`: by default the mean pose of `train` in every true box."""
+        return guess(truth, mean_pose(train))
 
     def draw(self, image: ImageArray, prediction: Prediction, threshold: float = 0.3) -> ImageArray:
         """A copy of the RGB picture with the prediction drawn over it, without keypoints that score less."""

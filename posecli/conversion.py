@@ -84,12 +84,12 @@ def convert(
 
     The annotation files come last, train's at the very end, each whole or not there: an interrupted conversion never
     looks finished. `val`: share of the pictures held out, or their number; `order`: "random" by `seed`, or "order", the
-    last pictures are val. Missing pictures are left out, with `strict` they raise PosecliError; so do files that are
-    already there, unless `force`.
+    last pictures are val. Missing pictures and faulty annotations are left out, with `strict` they raise PosecliError;
+    so do files that are already there, unless `force`.
     """
     files = {side: out / f"{side}{writer.suffix}" for side in ("train", "val")}
     _check_place(config, files, force)
-    dataset = _numbered(config.build())
+    dataset = _numbered(config.refusing(strict).build())
     dataset, missing = _without_missing(dataset, strict)
     for file in files.values():
         file.unlink(missing_ok=True)

@@ -16,7 +16,6 @@ from posecli.console import PosecliError, few
 from posecli.data import Loader, unit_loader
 from posecli.datasets.config import StoredDatasetConfig
 from posecli.datasets.detect import coco_like, detect_dataset
-from posecli.guess import guess, mean_pose
 from posecli.interop.detections import detected_dataset
 from posecli.metrics.metric import Metric, Score
 from posecli.results import ResultsHeader, decode_people, encode_people, iterate_results, read_header
@@ -62,7 +61,7 @@ def evaluate_model(
     place = choose_device(device)
     distributed.join(place)
     trained = open_trained(model, place, settings=settings, threshold=0.05)
-    truth = _validation(trained, data)
+    truth = _validation(trained, data, strict)
     _check_skeletons(trained.algorithm.skeleton, truth)
     chosen = build_metrics(metrics, truth.skeleton) if metrics else _possible(_metrics(trained, truth), truth.skeleton)
     predictions = predict_dataset(
@@ -181,20 +180,20 @@ def score(truth: Dataset, predictions: Sequence[Prediction], metrics: Sequence[M
     return [one for metric in metrics for one in metric.compute(truth, people)]
 
 
-def _validation(trained: Trained, data: Path | None) -> Dataset:
+def _validation(trained: Trained, data: Path | None, strict: bool = False) -> Dataset:
     """The data to score on."""
     if data is not None:
         return scored_data(data)
     if trained.experiment is None:
         raise PosecliError(f"{trained.name} brings no data of its own: say what to score it on with --data")
-    return trained.experiment.data.val.build()
+    return trained.experiment.data.val.refusing(strict).build()
 
 
 def _guess(trained: Trained, truth: Dataset) -> list[Prediction]:
     """The mean pose of the training data in every true box."""
     if trained.experiment is None:
         raise PosecliError(f"--guess: {trained.name} does not say what it was trained on")
-    return guess(truth, mean_pose(trained.experiment.data.train.build()))
+    return trained.algorithm.guess(trained.experiment.data.train.build(), truth)
 
 
 def _metrics(trained: Trained, truth: Dataset) -> Sequence[str]:

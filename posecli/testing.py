@@ -179,7 +179,7 @@ class PluginContract:
     def test_perfect_predictions_score_best(self) -> None:
         """Truth handed in as the prediction gets each metric's best value."""
         samples = self.dataset_config().build()
-        perfect = {prediction.id: prediction.people for prediction in _perfect(samples)}
+        perfect = {prediction.id: prediction.people for prediction in self.perfect_predictions(samples)}
         own = [config for config in self._default_configs() if isinstance(config, MetricConfig)]
         for config in own + [parse_metric(text) for text in self.metrics]:
             scores = config.build(samples.skeleton).compute(samples, perfect)
@@ -206,6 +206,10 @@ class PluginContract:
             assert difference <= self.rank_tolerance, f"{name} differs by {difference:.3g} from one process"
 
     # --- how --------------------------------------------------------------------------------------------------------
+
+    def perfect_predictions(self, samples: Dataset) -> list[Prediction]:
+        """The truth in the form of this family's predictions; families that predict in 3D say so here."""
+        return _perfect(samples)
 
     def _built(self) -> tuple[Algorithm, Dataset]:
         return _build(self.model_config(), self.dataset_config())

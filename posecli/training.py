@@ -173,7 +173,7 @@ class Training:
         self.strict = strict
         self.first = distributed.rank() == 0  # the rank that prints and writes
         _seed(config.seed)
-        samples, self.truth = _datasets(experiment)
+        samples, self.truth = _datasets(experiment, strict)
         for note in samples.notes if self.first else ():
             console.note(note)
         algorithm = (experiment.model if fresh else _without_downloads(experiment.model)).build(samples.skeleton)
@@ -664,11 +664,11 @@ def _metrics(experiment: Experiment, truth: Dataset) -> list[Metric]:
 # --- parts ----------------------------------------------------------------------------------------------------------
 
 
-def _datasets(experiment: Experiment) -> tuple[Dataset, Dataset]:
+def _datasets(experiment: Experiment, strict: bool) -> tuple[Dataset, Dataset]:
     """Training and validation data. Raises PosecliError when their keypoints differ."""
     data = experiment.data
-    samples = data.train.build()
-    truth = samples if data.val == data.train else data.val.build()
+    samples = data.train.refusing(strict).build()
+    truth = samples if data.val == data.train else data.val.refusing(strict).build()
     if samples.skeleton.names != truth.skeleton.names:
         raise PosecliError(
             f"{samples.name} and {truth.name} have different keypoints: {len(samples.skeleton.names)} and "

@@ -13,9 +13,9 @@ import pytest
 LEVELS = [
     "types skeleton geometry camera",
     "config hookspecs plugins console files augmentation summary mapping nn.config datasets.config metrics.config",
-    "nn codecs losses images transforms batch algorithm drawing suppression measures smoothing tracking",
-    "datasets metrics results checkpoint data interop scoring guess builtin testing distributed sharing throughput",
-    "training trained optimization runs report inference sources detection overlays evaluation conversion datacheck "
+    "nn codecs losses images transforms batch algorithm drawing drawing3d suppression measures smoothing tracking guess",
+    "datasets metrics results checkpoint data interop scoring builtin testing distributed sharing throughput",
+    "training trained optimization runs report inference predictor films lifting sources detection overlays evaluation conversion datacheck "
     "autoconfig benchmark doctor scaffold",
     "commands cli __main__",
 ]

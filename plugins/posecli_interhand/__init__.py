@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from posecli import hookimpl
-from posecli.config import ModelConfig
+from posecli.config import MetricConfig, ModelConfig
+from posecli_interhand.metric_config import InterHandMetricConfig
 
 
 @hookimpl
 def posecli_models() -> list[type[ModelConfig]]:
     return []
+
+
+@hookimpl
+def posecli_metrics() -> list[type[MetricConfig]]:
+    return [InterHandMetricConfig]

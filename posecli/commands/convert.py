@@ -30,7 +30,9 @@ def convert(
     split: Annotated[str, typer.Option(help="random, or order: the last pictures are held out.")] = "random",
     copy: Annotated[bool, typer.Option("--copy", help="Copy the pictures instead of linking them.")] = False,
     to: Annotated[str, typer.Option(help="What is written: coco or csv.")] = "coco",
-    strict: Annotated[bool, typer.Option("--strict", help="Stop where a picture is missing.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop where a picture is missing or an annotation has a fault.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Write over files that are there.")] = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option of the format, as part=face.")

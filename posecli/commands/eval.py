@@ -51,7 +51,9 @@ def evaluate(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the checkpoint's config.")
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at a picture that cannot be read.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at a picture that cannot be read, or a faulty annotation.")
+    ] = False,
     guess: Annotated[
         bool, typer.Option("--guess", help="Beside it the score of the mean pose of the training data.")
     ] = False,
