@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import typer
+
 from posecli import hookimpl
 from posecli.config import ModelConfig
 from posecli_associative.config import HigherConfig, HourglassConfig, TagsConfig
@@ -10,3 +12,10 @@ from posecli_associative.config import HigherConfig, HourglassConfig, TagsConfig
 @hookimpl
 def posecli_models() -> list[type[ModelConfig]]:
     return [TagsConfig, HigherConfig, HourglassConfig]
+
+
+@hookimpl
+def posecli_benchmarks(app: typer.Typer) -> None:
+    from posecli_associative.data_benchmark import scenes
+
+    app.command()(scenes)

@@ -15,7 +15,7 @@ from posecli.batch import Batch
 from posecli.console import RunFailed, few
 from posecli.nn.normalize import Normalize
 from posecli.skeleton import Skeleton
-from posecli.types import FloatArray, People, Prediction, SampleId
+from posecli.types import Dataset, FloatArray, People, Prediction, Sample, SampleId
 from posecli_associative.config import DecodeConfig
 from posecli_associative.decoding import Found, decode
 from posecli_associative.losses import StageLoss
@@ -23,6 +23,7 @@ from posecli_associative.maps import Maps, MapSize, aggregate, aggregate_scales,
 from posecli_associative.oracle import true_tags
 from posecli_associative.targets import Cells, SceneTargets, encode_scene, resize_mask
 from posecli_associative.transform import SceneTransform
+from posecli_associative.units import training_scenes
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,9 @@ class Associative(Algorithm):
         self.settings = settings or DecodeConfig()
         index = skeleton.flip_index
         self.register_buffer("flip_index", None if index is None else torch.from_numpy(index), persistent=False)
+
+    def units(self, samples: Dataset, train: bool = False) -> Sequence[Sample]:
+        return training_scenes(samples, self.max_people) if train else super().units(samples)
 
     def transform(self, train: bool) -> Transform:
         return self.training_transform if train else self.evaluation_transform

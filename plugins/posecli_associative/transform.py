@@ -1,4 +1,4 @@
-"""From a scene to a network input: one matrix, one warp, and a mask of where the loss counts. Runs in loader workers."""
+"""From a scene to a network input: one matrix, one warp, a mask of where the loss counts. Runs in loader workers."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class SceneTransform:
         labelled, crowd = people.labelled, people.crowd
         points, visible = self._points(people, labelled & ~crowd[:, None], matrix, flip, size)
         hidden = crowd | ~labelled.any(axis=1)
-        rows = np.flatnonzero(visible.any(axis=1))
+        rows: IntArray = np.flatnonzero(visible.any(axis=1))
         if len(rows) > self.max_people:
             kept = self._fullest(rows, visible, people)
             hidden[np.setdiff1d(rows, kept)] = True
@@ -215,8 +215,8 @@ def uncovered(sample: Sample, hidden: BoolArray) -> FloatArray:
         seen &= np.asarray(people.extra["area"])[hidden] > 0
     if sample.ignore:
         points = np.concatenate(sample.ignore)[None]  # (1, P, 2)
-        inside = ((points >= boxes[:, None, :2] - 1) & (points <= boxes[:, None, 2:] + 1)).all(axis=-1)
-        seen &= ~inside.any(axis=1)
+        inside = (points >= boxes[:, None, :2] - 1) & (points <= boxes[:, None, 2:] + 1)
+        seen &= ~(inside[..., 0] & inside[..., 1]).any(axis=1)
     return _corners(boxes[seen])
 
 
