@@ -19,8 +19,8 @@ from posecli.skeleton import Skeleton
 from posecli.suppression import oks_nms, soft_oks_nms
 from posecli.transforms import CropTransform
 from posecli.types import Array, Dataset, FloatArray, People, Prediction, Sample
+from posecli.units import PersonUnits
 from posecli_topdown.config import SuppressionConfig
-from posecli_topdown.units import PersonUnits
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(outputs, targets, weights (B, K)) -> scalar."""

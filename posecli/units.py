@@ -1,4 +1,4 @@
-"""One unit a person: what a top-down network sees at once."""
+"""One unit a person: what networks that look at one person see at once."""
 
 from __future__ import annotations
 

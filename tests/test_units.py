@@ -7,8 +7,8 @@ import pytest
 
 from posecli.skeleton import Skeleton
 from posecli.types import Dataset, People, Prediction
+from posecli.units import PersonUnits
 from posecli_topdown.config import HeatmapConfig
-from posecli_topdown.units import PersonUnits
 
 SKELETON = Skeleton("pair", ("left_eye", "right_eye"), flip_pairs=((0, 1),), sigmas=(0.05, 0.05))
 IMAGE = np.zeros((100, 100, 3), np.uint8)
