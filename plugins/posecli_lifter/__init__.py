@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from posecli import hookimpl
-from posecli.config import ModelConfig
-from posecli_lifter.config import DSTFormerConfig, TemporalConfig
+from posecli.config import DatasetConfig, ModelConfig
+from posecli_lifter.config import DSTFormerConfig, PartlyLabelledConfig, TemporalConfig
 
 
 @hookimpl
 def posecli_models() -> list[type[ModelConfig]]:
     return [TemporalConfig, DSTFormerConfig]
+
+
+@hookimpl
+def posecli_datasets() -> list[type[DatasetConfig]]:
+    return [PartlyLabelledConfig]

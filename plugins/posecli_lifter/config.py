@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from posecli.config import Config, Fields, Fraction, ModelConfig, Positive
+from posecli.config import Config, DatasetConfig, Fields, Fraction, ModelConfig, Positive
 from posecli_lifter.augmentation import MotionAugmentation
 
 if TYPE_CHECKING:
     from posecli.skeleton import Skeleton
     from posecli.summary import DataSummary
+    from posecli.types import Dataset
     from posecli_lifter.model import Lifter
 
 
@@ -41,6 +42,20 @@ class SemiConfig(Config):
     projection: float = Field(1.0, ge=0, description="weight of the distance between projected poses and 2D keypoints")
     bones: float = Field(1.0, ge=0, description="weight of the difference of mean bone lengths")
     warmup: int = Field(0, ge=0, description="first steps in which only labelled clips count")
+
+
+class PartlyLabelledConfig(DatasetConfig):
+    """Clips with 3D truth and clips whose 3D is not used, for semi-supervised training."""
+
+    name: ClassVar[str] = "partly-labelled"
+    labelled: DatasetConfig = Field(description="clips with 3D")
+    unlabelled: DatasetConfig = Field(description="clips whose 3D, if any, stays unknown; they need cameras")
+    share: Fraction = Field(1.0, description="of the labelled clips that keep their 3D")
+
+    def build(self) -> Dataset:
+        from posecli_lifter.partly_labelled import partly_labelled
+
+        return partly_labelled(self.labelled.build(), self.unlabelled.build(), self.share)
 
 
 class LifterConfig(ModelConfig):

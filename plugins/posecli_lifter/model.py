@@ -19,7 +19,7 @@ from posecli.types import BoolArray, Dataset, FloatArray, ImageArray, People, Pr
 from posecli_lifter.losses import BoneMean, Projection
 from posecli_lifter.normalization import METRE, Normalization, View
 from posecli_lifter.transform import WindowTransform
-from posecli_lifter.units import ClipUnits, WindowUnits
+from posecli_lifter.units import ClipUnits, WindowUnits, balanced
 
 SQUARE = 256  # pixels of a drawing's side
 REACH = 2400.0  # millimetres across it
@@ -103,7 +103,7 @@ class Lifter(Algorithm):
     def units(self, samples: Dataset, train: bool = False) -> Sequence[Sample]:
         cutting = self.cutting
         if train:
-            return WindowUnits(
+            windows = WindowUnits(
                 samples,
                 cutting.frames,
                 cutting.stride,
@@ -111,6 +111,7 @@ class Lifter(Algorithm):
                 "all" if cutting.whole else "one",
                 unlabelled=cutting.unlabelled,
             )
+            return balanced(windows) if cutting.unlabelled else windows
         margin = (self.backbone.before + self.backbone.after) // 2
         return ClipUnits(samples, cutting.longest, margin, cutting.causal)
 

@@ -7,13 +7,14 @@ longer gap ends the clip, and another begins. Beyond the ends of a clip its firs
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from posecli.transforms import NO_PIXELS
-from posecli.types import Array, BoolArray, Dataset, IntArray, Made, People, Sample
+from posecli.types import Array, BoolArray, Chosen, Dataset, IntArray, Made, People, Sample
 
 LONGEST_GAP = 10  # frames
 COLUMNS = ("keypoints_3d", "track_id")
@@ -175,6 +176,10 @@ class WindowUnits(Frames):
         chosen = (self.clips.rows >= 0 if unlabelled else self._trainable()) & (start % stride == 0)
         return clip[chosen], start[chosen], self.clips.rows[chosen]
 
+    def labelled(self) -> BoolArray:
+        """Which windows' first frame to be predicted has 3D, (U,)."""
+        return np.asarray(self._trainable()[self.clips.offsets[self.clip] + self.start])
+
     def _all(self, stride: int) -> tuple[IntArray, IntArray, IntArray]:
         """Clip, first frame and main row of each window in which any frame is there."""
         found: list[tuple[int, int, int]] = []
@@ -197,6 +202,15 @@ class WindowUnits(Frames):
         if not self.whole:
             return self.put_together(clip, frames, self.target.copy())
         return self.put_together(clip, frames, self._there(clip, frames))
+
+
+def balanced(windows: WindowUnits) -> Sequence[Sample]:
+    """Windows with and without 3D in equal parts: those of which there are fewer come several times."""
+    known = windows.labelled()
+    fewer, more = sorted((np.flatnonzero(known), np.flatnonzero(~known)), key=len)
+    if not len(fewer):
+        return windows
+    return Chosen(windows, np.concatenate([more, np.resize(fewer, len(more))]))
 
 
 class ClipUnits(Frames):
