@@ -68,7 +68,7 @@ def test_a_missing_joint_leads_to_the_next_way_row_by_row() -> None:
 def test_lost_joints_stay_lost() -> None:
     keypoints, scores = person()
     scores[:, COCO.names.index("left_hip")] = 0
-    placed, sure = map_skeleton(COCO, H36M)(keypoints, scores)
+    _, sure = map_skeleton(COCO, H36M)(keypoints, scores)
     for joint in ("left_hip", "root", "spine"):
         assert (sure[:, H36M.names.index(joint)] == 0).all(), joint
     assert (sure[:, H36M.names.index("thorax")] > 0).all()
@@ -109,7 +109,7 @@ def test_what_cannot_be_derived_is_named() -> None:
 
 
 def test_ways_are_affine() -> None:
-    """Weights add up to 1, so a mapped picture that is moved is the moved mapped picture; and they name known joints."""
+    """Weights add up to 1, so that moving and mapping may be done in any order; and they name known joints."""
     known = {name for skeleton in house_skeletons().values() for name in skeleton.names} | set(house_rules().names)
     for joint, ways in house_rules().ways.items():
         for way in ways:
