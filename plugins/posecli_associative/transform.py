@@ -18,6 +18,7 @@ from posecli.types import Array, BoolArray, Example, FloatArray, ImageArray, Int
 from posecli_associative.augmentation import SceneAugmentation
 
 MULTIPLE = 64  # sides of inputs are multiples of it when evaluating: maps of 1/4 that are halved four times fit
+HARDLY_SEEN = 0.05  # of the box; whoever covers less of it is behind others
 _SUBPIXEL = 4  # bits behind the point of the polygons that OpenCV fills
 _FAR = 2**14  # polygons are cut off so many pixels away: OpenCV counts in 32 bits
 
@@ -50,9 +51,7 @@ class SceneTransform:
             inputs, matrix, size = self._whole(sample)
         else:
             matrix, flip = self._mirrored(self._part(sample, generator), generator)
-            image = self._pixels(sample, matrix)
-            image = cut_out(vary_colors(image, self.augmentation, generator), self.augmentation, generator)
-            inputs = {"image": image}
+            inputs = {"image": self._varied(self._pixels(sample, matrix), generator)}
         targets = self._targets(sample, matrix, flip, size)
         kept = sample if not isinstance(sample.image, np.ndarray) else dataclasses.replace(sample, image=NO_PIXELS)
         return Example(inputs, targets, kept, geometry.invert(matrix))
@@ -93,6 +92,13 @@ class SceneTransform:
         if reduce > 1:
             matrix = geometry.compose(matrix, geometry.invert(geometry.reduction_matrix(reduce)))
         return warp(image, matrix, self.size)
+
+    def _varied(self, image: ImageArray, generator: np.random.Generator) -> ImageArray:
+        """The picture in another light and partly covered, where that is asked for at all."""
+        assert self.augmentation is not None
+        if self.augmentation.color:
+            image = vary_colors(image, self.augmentation, generator)
+        return cut_out(image, self.augmentation, generator) if self.augmentation.cutout else image
 
     # --- evaluation ---------------------------------------------------------------------------------------------------
 
@@ -204,15 +210,17 @@ def fill(mask: Array, matrix: FloatArray, polygon: FloatArray, value: int) -> No
 def uncovered(sample: Sample, hidden: BoolArray) -> FloatArray:
     """The boxes, as polygons (M, 4, 2), of the `hidden` rows (N,) that no ignored polygon of the sample stands for.
 
-    A row's own polygon has a point in its box. Of a row without area nothing is seen.
+    A row's own polygon has a point in its box. A row whose area is next to nothing is hidden by others, who would be
+    masked with it.
     """
     people = sample.people
     if people.boxes is None or not hidden.any():
         return np.zeros((0, 4, 2))
     boxes = people.boxes[hidden].astype(np.float64)
-    seen = geometry.box_areas(boxes) > 0
+    areas = geometry.box_areas(boxes)
+    seen = areas > 0
     if "area" in people.extra:
-        seen &= np.asarray(people.extra["area"])[hidden] > 0
+        seen &= np.asarray(people.extra["area"])[hidden] > HARDLY_SEEN * areas
     if sample.ignore:
         points = np.concatenate(sample.ignore)[None]  # (1, P, 2)
         inside = (points >= boxes[:, None, :2] - 1) & (points <= boxes[:, None, 2:] + 1)

@@ -250,6 +250,7 @@ def test_polygons_far_outside_are_cut_off() -> None:
         ((np.array([[12.0, 12], [18, 12], [15, 18]]),), 50.0, 0, "a polygon in the box stands for the person"),
         ((np.array([[82.0, 82], [88, 82], [85, 88]]),), 50.0, 1, "a polygon elsewhere does not"),
         ((), 0.0, 0, "nothing of the person is seen"),
+        ((), 4.0, 0, "hardly anything is: the box is that of who stands in front"),
     ],
 )
 def test_unlabelled_people_without_a_polygon(
