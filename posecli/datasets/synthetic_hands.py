@@ -275,7 +275,7 @@ def draw_picture(scene: HandScenes) -> ImageArray:
     noise = np.random.PCG64(key)
     palette = _palette(chance)
     canvas = background(chance, noise, scene.size, palette[None])
-    _hands(chance, noise, canvas, scene, palette)
+    paint_hands(chance, noise, canvas, scene, palette)
     return expose(chance, noise, canvas)
 
 
@@ -291,7 +291,7 @@ def _palette(chance: random.Random) -> FloatArray:
     return np.stack([table[name] for name in MATERIALS])
 
 
-def _hands(
+def paint_hands(
     chance: random.Random, noise: np.random.PCG64, canvas: ImageArray, scene: HandScenes, palette: FloatArray
 ) -> None:
     """Paint the hands that are there, farthest facets first."""
