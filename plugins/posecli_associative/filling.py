@@ -83,6 +83,7 @@ class Search:
         self.cells = cells
         self.squares = cells.coarser()
         self.fields = self.squares.coarser()
+        self.samples = cells.middles()
         self.weight = weight
 
     def best(self, maps: Tensor, means: Tensor) -> Tensor:
@@ -92,6 +93,7 @@ class Search:
         best = self._guess(maps, means, bounds.argmax(dim=1))
         query, field = self._open(bounds, every, torch.arange(len(maps), device=maps.device), best, self.fields)
         squares = self.squares.inside(field)
+        best = self._improved(best, query, *self._sample(maps[query], means[:, query], squares))
         bounds = self.squares.worth(maps[query], squares, means[:, query], self.weight)
         query, square = self._open(bounds, squares, query, best, self.squares)
         for some, there in zip(torch.split(query, AT_ONCE // AREA), torch.split(square, AT_ONCE // AREA), strict=True):
@@ -109,6 +111,11 @@ class Search:
         cells = self.cells.inside(squares)
         worth, place = self.cells.worth(maps, cells, means, self.weight).max(dim=1)
         return worth, cells.gather(1, place[:, None])[:, 0]
+
+    def _sample(self, maps: Tensor, means: Tensor, squares: Tensor) -> tuple[Tensor, Tensor]:
+        """The worth (M,) of the best middle (M,) of the squares (M, A): mostly close to the best cell."""
+        worth, place = self.samples.worth(maps, squares, means, self.weight).max(dim=1)
+        return worth, self.cells.middle(squares.gather(1, place[:, None])[:, 0])
 
     def _open(self, bounds: Tensor, areas: Tensor, query: Tensor, best: Best, level: Level) -> tuple[Tensor, Tensor]:
         """Queries (M,) and areas (M,) out of (R, A) that can hold a better cell than is known to their queries (R,).

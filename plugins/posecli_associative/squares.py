@@ -81,6 +81,22 @@ class Level:
         cells: Tensor = y.clamp(max=height - 1)[:, :, None] * width + x.clamp(max=width - 1)[:, None]
         return cells.flatten(1)
 
+    def middle(self, coarse: Tensor) -> Tensor:
+        """The area (...) in the middle of each square `coarse` (...) of the coarser level."""
+        height, width = self.highest.shape[1:]
+        across = -(-width // SIDE)
+        y = torch.div(coarse, across, rounding_mode="floor") * SIDE + SIDE // 2
+        x = coarse % across * SIDE + SIDE // 2
+        cells: Tensor = y.clamp(max=height - 1) * width + x.clamp(max=width - 1)
+        return cells
+
+    def middles(self) -> Level:
+        """One area for each square of the coarser level: that in its middle."""
+        height, width = self.highest.shape[1:]
+        y = (torch.arange(0, height, SIDE, device=self.highest.device) + SIDE // 2).clamp(max=height - 1)[:, None]
+        x = (torch.arange(0, width, SIDE, device=self.highest.device) + SIDE // 2).clamp(max=width - 1)
+        return Level(self.highest[:, y, x], self.least[:, :, y, x], self.greatest[:, :, y, x])
+
     def worth(self, maps: Tensor, areas: Tensor, means: Tensor, weight: float) -> Tensor:
         """The most that a cell in `areas` (M, A) of maps (M,) can be worth to people with mean tags (L, M).
 
