@@ -10,7 +10,7 @@ from posecli.hookspecs import hookimpl
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from posecli.inference import Predictor
+    from posecli.predictor import Predictor
 
 try:
     __version__ = version("posecli")
@@ -22,6 +22,6 @@ __all__ = ["__version__", "hookimpl", "load"]
 
 def load(model: str | Path, device: str = "auto") -> Predictor:
     """A function from pictures to People: `posecli.load("runs/latest")(image)`, RGB uint8 (H, W, 3) or a path."""
-    from posecli.inference import load as load_predictor
+    from posecli.predictor import load as load_predictor
 
     return load_predictor(model, device)

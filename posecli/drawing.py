@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import dataclasses
 import math
 import re
 from collections.abc import Sequence
@@ -23,7 +24,8 @@ OUTLINE: Color = (24, 24, 28)
 PAPER: Color = (245, 245, 245)
 INK: Color = (40, 40, 44)
 
-_SHIFT = 4  # OpenCV takes coordinates in 1/16 pixel
+SHIFT = 4
+"""OpenCV takes coordinates in 1/16 pixel."""
 _FAR = 1e6  # pixels; beyond it, fixed-point coordinates would overflow, and nothing could be seen anyway
 _DIM = 0.4  # opacity of occluded points
 _RIGHT_NAME = re.compile(r"(?<![a-z])(right|r)(?![a-z])|^right|right$", re.IGNORECASE)
@@ -36,8 +38,9 @@ def draw_people(
 
     Points that are unknown or score below `threshold` are left out, with their links. In ground truth (people without
     instance scores) occluded points, visibility 1, are dimmed. Colours are the skeleton's own, else one for left, right
-    and centre when its mirror pairs are known, else a hue for each keypoint. Raises ValueError for 3D keypoints and
-    for another number of keypoints than the skeleton has.
+    and centre when its mirror pairs are known, else a hue for each keypoint. Predicted people with a track_id have
+    links in a colour of their own, and the number above them. Raises ValueError for 3D keypoints and for another number
+    of keypoints than the skeleton has.
     """
     if people.keypoints.shape[1:] != (len(skeleton), 2):
         raise ValueError(
@@ -45,11 +48,12 @@ def draw_people(
             f"{people.keypoints.shape}"
         )
     canvas = np.ascontiguousarray(image).copy()
-    style = _Style(skeleton.links, keypoint_colors(skeleton), link_colors(skeleton))
+    styles = _styles(people, skeleton)
     shown = people.labelled & (people.scores >= threshold) & (np.abs(people.keypoints) < _FAR).all(axis=-1)
     dimmed = shown & (people.scores == 1) if people.instance_scores is None else np.zeros_like(shown)
     figures = [
-        _Figure.of(points, visible, style, image.shape) for points, visible in zip(people.keypoints, shown, strict=True)
+        _Figure.of(points, visible, style, image.shape)
+        for points, visible, style in zip(people.keypoints, shown, styles, strict=True)
     ]
     if boxes and people.boxes is not None:
         for row, box in enumerate(people.boxes):
@@ -61,7 +65,20 @@ def draw_people(
         canvas = np.asarray(cv2.addWeighted(faint, _DIM, canvas, 1 - _DIM, 0), np.uint8)
     for figure, visible, dim in zip(figures, shown, dimmed, strict=True):
         figure.draw(canvas, visible & ~dim, visible & ~dim)
+    for figure, visible in zip(figures, shown, strict=True):
+        figure.name(canvas, visible)
     return canvas
+
+
+def _styles(people: People, skeleton: Skeleton) -> list[_Style]:
+    """How each person is drawn, (N,)."""
+    plain = _Style(skeleton.links, keypoint_colors(skeleton), link_colors(skeleton))
+    if "track_id" not in people.extra or people.instance_scores is None:
+        return [plain] * len(people)
+    return [
+        dataclasses.replace(plain, link_colors=(instance_color(track),) * len(skeleton.links), name=str(track))
+        for track in people.extra["track_id"].tolist()
+    ]
 
 
 def keypoint_colors(skeleton: Skeleton) -> tuple[Color, ...]:
@@ -114,6 +131,7 @@ class _Style:
     links: tuple[tuple[int, int], ...]
     colors: tuple[Color, ...]  # (K,)
     link_colors: tuple[Color, ...]  # one a link
+    name: str = ""  # written above the person
 
 
 @dataclass(frozen=True)
@@ -144,6 +162,17 @@ class _Figure:
             _disc(canvas, self.points[index], self.radii[index] + edge / 2, OUTLINE)
             _disc(canvas, self.points[index], self.radii[index], self.style.colors[index])
 
+    def name(self, canvas: ImageArray, visible: BoolArray) -> None:
+        """Write the name, in place, above the person."""
+        points = self.points[visible]
+        if not self.style.name or not len(points):
+            return
+        scale = 0.22 * _line_width(canvas.shape) + 0.2
+        corner = round(float(points[:, 0].mean() - 10 * scale)), round(float(points[:, 1].min() - 14 * scale))
+        color = self.style.link_colors[0] if self.style.link_colors else CENTER
+        for thickness, paint in ((3, OUTLINE), (1, color)):
+            cv2.putText(canvas, self.style.name, corner, cv2.FONT_HERSHEY_SIMPLEX, scale, paint, thickness, cv2.LINE_AA)
+
     def _thickness(self, first: int, second: int) -> float:
         return float(min(self.width, max(1.0, self.radii[first], self.radii[second])))
 
@@ -168,22 +197,23 @@ def _radii(points: FloatArray, visible: BoolArray, width: float) -> FloatArray:
     return np.asarray(np.clip(distances.min(axis=1) * 0.4, max(0.8, largest * 0.35), largest))
 
 
-def _fixed(point: FloatArray) -> tuple[int, int]:
-    return round(float(point[0]) * (1 << _SHIFT)), round(float(point[1]) * (1 << _SHIFT))
+def fixed(point: FloatArray) -> tuple[int, int]:
+    """A point (2,) in pixels as OpenCV's whole numbers, for `shift=SHIFT`."""
+    return round(float(point[0]) * (1 << SHIFT)), round(float(point[1]) * (1 << SHIFT))
 
 
 def _line(canvas: ImageArray, start: FloatArray, end: FloatArray, color: Color, thickness: float) -> None:
-    cv2.line(canvas, _fixed(start), _fixed(end), color, max(1, round(thickness)), cv2.LINE_AA, _SHIFT)
+    cv2.line(canvas, fixed(start), fixed(end), color, max(1, round(thickness)), cv2.LINE_AA, SHIFT)
 
 
 def _disc(canvas: ImageArray, center: FloatArray, radius: float, color: Color) -> None:
-    cv2.circle(canvas, _fixed(center), round(radius * (1 << _SHIFT)), color, cv2.FILLED, cv2.LINE_AA, _SHIFT)
+    cv2.circle(canvas, fixed(center), round(radius * (1 << SHIFT)), color, cv2.FILLED, cv2.LINE_AA, SHIFT)
 
 
 def _draw_box(canvas: ImageArray, box: FloatArray, color: Color, width: float) -> None:
     if np.isfinite(box).all() and (np.abs(box) < _FAR).all():
         thickness = max(1, round(width * 0.6))
-        cv2.rectangle(canvas, _fixed(box[:2]), _fixed(box[2:]), color, thickness, cv2.LINE_AA, _SHIFT)
+        cv2.rectangle(canvas, fixed(box[:2]), fixed(box[2:]), color, thickness, cv2.LINE_AA, SHIFT)
 
 
 def contact_sheet(

@@ -1,9 +1,10 @@
-"""A trained model on pictures, videos and cameras: frames in, people and overlays out."""
+"""A job of `infer`: pictures, videos and cameras in; people, and pictures of them, out."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import signal
 import threading
 import time
@@ -14,201 +15,29 @@ from pathlib import Path
 from types import FrameType
 
 import numpy as np
-import torch
 
 from posecli import console, distributed
-from posecli.algorithm import Algorithm
-from posecli.batch import Batch, alike, collate
 from posecli.console import PosecliError
-from posecli.detection import Boxes, BoxFile, Detector
-from posecli.images import read_image
+from posecli.drawing import PAPER, draw_people
+from posecli.films import Film, Numbering, Smoothing, Step, films, patience, refine
+from posecli.lifting import Lifting, Stage, beside
 from posecli.overlays import Overlays, overlay_paths
-from posecli.results import ResultsHeader, iterate_results, read_header, results_writer, to_coco_json, write_csv
+from posecli.predictor import BoxesFromFile, Predictor
+from posecli.results import Line, iterate_results, read_header, results_writer, to_coco_json, write_csv
+from posecli.skeleton import Skeleton
+from posecli.smoothing import Smoother
 from posecli.sources import Frame, Reader, Source, prefetch
-from posecli.types import Dataset, FloatArray, ImageArray, People, Prediction
-
-FindBoxes = Callable[[Sequence[Frame]], Sequence[Boxes]]
-"""Where the people of some frames are: boxes and scores for each frame."""
+from posecli.tracking import Measure, make_tracker
+from posecli.types import ImageArray, Prediction, SampleId
 
 RESULTS = "results.jsonl"
+POSE2D = "pose2d.jsonl"
 COCO_RESULTS = "coco_results.json"
 CSV_RESULTS = "keypoints.csv"
 HELD_BYTES = 32 << 20
 """How many bytes of pictures are predicted together at most, so that large frames do not fill the memory."""
-NOBODY: Boxes = (np.zeros((0, 4)), np.zeros(0))
-
-
-# --- finding the people ---------------------------------------------------------------------------------------------
-
-
-def whole_pictures(frames: Sequence[Frame]) -> Sequence[Boxes]:
-    """One box a frame: all of it."""
-    return [(np.array([[0.0, 0.0, frame.image.shape[1], frame.image.shape[0]]]), np.ones(1)) for frame in frames]
-
-
-@dataclass(frozen=True)
-class BoxesFromFile:
-    """Boxes by the frames' names."""
-
-    file: BoxFile
-
-    def __call__(self, frames: Sequence[Frame]) -> Sequence[Boxes]:
-        return [self.file.find(frame.id) for frame in frames]
-
-
-@dataclass(frozen=True)
-class BoxesFromDetector:
-    """Boxes by a detector that looks at all frames together."""
-
-    detector: Detector
-
-    def __call__(self, frames: Sequence[Frame]) -> Sequence[Boxes]:
-        return self.detector([frame.image for frame in frames])
-
-
-@dataclass(frozen=True)
-class Search:
-    """How a model that needs boxes is told where the people are: by a file, a detector, or else the whole picture."""
-
-    boxes: Path | None = None  # a COCO detections file
-    detector: str | None = None  # `torchvision/<name>`
-    detector_weights: Path | None = None  # a file instead of the published weights
-    threshold: float = 0.5  # people that a file or a detector scores lower are left out
-
-    def open(self, device: torch.device) -> FindBoxes:
-        """Raises PosecliError when the file or the detector cannot be had."""
-        from posecli.detection import open_detector, read_boxes
-
-        if self.boxes is not None and self.detector is not None:
-            raise PosecliError("--boxes and --detector both say where the people are: give one of them")
-        if self.boxes is not None:
-            return BoxesFromFile(read_boxes(self.boxes, self.threshold))
-        if self.detector is not None:
-            return BoxesFromDetector(open_detector(self.detector, device, self.threshold, self.detector_weights))
-        return whole_pictures
-
-
-# --- predicting -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Work:
-    """Some frames and what the network is to see of them."""
-
-    frames: tuple[Frame, ...]
-    batches: tuple[Batch, ...]
-
-
-class Predictor:
-    """A function from a picture to its People; `prepare` and `predict` do the same in two steps for many frames."""
-
-    def __init__(
-        self,
-        algorithm: Algorithm,
-        device: torch.device | str = "cpu",
-        *,
-        find_boxes: FindBoxes = whole_pictures,
-        batch_size: int = 8,
-        precision: str = "fp32",
-        header: ResultsHeader | None = None,
-    ) -> None:
-        if algorithm.needs == "keypoints":
-            raise PosecliError("this model takes 2D keypoints, not pictures: predict them with a 2D model first")
-        self.device = torch.device(device)
-        self.algorithm = algorithm.to(self.device).eval()
-        self.find_boxes = find_boxes
-        self.batch_size = batch_size
-        self.precision = precision
-        self.header = header or ResultsHeader(algorithm.skeleton)
-        self._transform = algorithm.transform(train=False)
-
-    def __call__(self, image: ImageArray | str | Path, boxes: FloatArray | None = None) -> People:
-        """The people in a picture, in its pixels: RGB uint8 (H, W, 3), or a path.
-
-        `boxes` (N, 4), x1 y1 x2 y2, say where they are, for models that need it; by default the whole picture is one.
-        Raises UnreadableImage.
-        """
-        place = Path(image) if isinstance(image, str | Path) else Path("image")
-        pixels = image if isinstance(image, np.ndarray) else read_image(place)
-        frame = Frame(Source(place.as_posix(), "picture", place), 0, pixels)
-        given = None if boxes is None else [(np.asarray(boxes, np.float64).reshape(-1, 4), np.ones(len(boxes)))]
-        return self.predict(self.prepare([frame], given))[0].people
-
-    def prepare(self, frames: Sequence[Frame], boxes: Sequence[Boxes] | None = None) -> Work:
-        """Find the people and make the network's inputs; may run in a thread beside `predict`."""
-        if self.algorithm.needs == "image":
-            boxes = [NOBODY] * len(frames)
-        units = self.algorithm.units(_dataset(frames, boxes or self.find_boxes(frames), self.algorithm))
-        generator = np.random.default_rng(0)
-        examples = [self._transform(units[index], generator) for index in range(len(units))]
-        groups = alike(examples, self.batch_size)
-        batches = (collate([examples[place] for place in group]) for group in groups)
-        pinned = self.device.type == "cuda"
-        return Work(tuple(frames), tuple(batch.pin_memory() if pinned else batch for batch in batches))
-
-    @torch.inference_mode()
-    def predict(self, work: Work) -> list[Prediction]:
-        """One prediction for each frame, in the frames' order."""
-        from posecli.training import autocast
-
-        predictions: list[Prediction] = []
-        for batch in work.batches:
-            with autocast(self.device, self.precision):
-                predictions += self.algorithm.predict(batch.to(self.device))
-        finished = self.algorithm.finish(predictions)
-        people = {prediction.id: prediction.people for prediction in finished}
-        nobody = People.empty(len(self.algorithm.skeleton))
-        return [Prediction(frame.id, people.get(frame.id, nobody)) for frame in work.frames]
-
-
-def _dataset(frames: Sequence[Frame], boxes: Sequence[Boxes], algorithm: Algorithm) -> Dataset:
-    """The frames as a dataset whose people are detections: boxes with scores, keypoints unknown."""
-    corners = np.concatenate([row for row, _ in boxes]).astype(np.float32)  # (P, 4)
-    scores = np.concatenate([row for _, row in boxes]).astype(np.float32)  # (P,)
-    joints = len(algorithm.skeleton)
-    unknown = np.full((len(corners), joints, 2), np.nan, np.float32)
-    return Dataset(
-        name="frames",
-        skeleton=algorithm.skeleton,
-        ids=[frame.id for frame in frames],
-        sizes=np.array([frame.image.shape[1::-1] for frame in frames]),
-        offsets=np.cumsum([0, *(len(row) for row, _ in boxes)]),
-        people=People(unknown, np.zeros((len(corners), joints), np.float32), corners, scores),
-        images=[frame.image for frame in frames],
-    )
-
-
-# --- opening a model ------------------------------------------------------------------------------------------------
-
-
-def load(
-    model: str | Path = "runs/latest",
-    device: str = "auto",
-    *,
-    search: Search | None = None,
-    model_weights: Path | None = None,
-    batch_size: int = 8,
-    precision: str = "fp32",
-) -> Predictor:
-    """The predictor of a run folder, a checkpoint, or `torchvision/keypointrcnn`; its published weights are downloaded,
-    unless `model_weights` is a file with them.
-
-    Raises PosecliError when there is no such model, or what it needs cannot be had.
-    """
-    from posecli.checkpoint import current_command
-    from posecli.trained import open_trained
-    from posecli.training import choose_device
-
-    chosen, search = choose_device(device), search or Search()
-    trained = open_trained(model, chosen, weights=model_weights, threshold=search.threshold)
-    return Predictor(
-        trained.algorithm,
-        chosen,
-        find_boxes=search.open(chosen) if trained.algorithm.needs == "boxes" else whole_pictures,
-        batch_size=batch_size,
-        precision=precision,
-        header=trained.header(current_command()),
-    )
+LEAST_STAGE, MOST_STAGE = 360, 1080
+"""Pixels of the side of a 3D view beside a frame."""
 
 
 # --- a whole job ----------------------------------------------------------------------------------------------------
@@ -233,12 +62,43 @@ class Found:
         self.frames += 1
         self.people += len(prediction.people)
 
+    def add_film(self, film: Film) -> None:
+        """Count the frames of one film, or a picture."""
+        self.pictures += not film.moving
+        self.videos += film.moving
+        self.frames += len(film.lines)
+        self.people += sum(len(people) for people in film.people)
+
+
+@dataclass(frozen=True)
+class Motion:
+    """What is made of people who move."""
+
+    track: Measure | None = None  # how people are told apart from frame to frame
+    smoother: Smoother | None = None  # for the tracks of what comes out, 2D or 3D
+    lifting: Lifting | None = None
+
+    @property
+    def whole_films(self) -> bool:
+        """Whether something waits until all frames of a film are known."""
+        return self.smoother is not None or self.lifting is not None
+
+    @property
+    def steps(self) -> list[Step]:
+        """What is done to whole films."""
+        smoothing: list[Step] = [] if self.smoother is None else [Smoothing(self.smoother)]
+        return smoothing if self.lifting is None else [self.lifting, *smoothing]
+
+
+STILL = Motion()
+
 
 def infer(
     sources: Sequence[Source],
     predictor: Predictor,
     out: Path,
     *,
+    motion: Motion = STILL,
     threshold: float = 0.3,
     draw: bool = True,
     strict: bool = False,
@@ -246,43 +106,210 @@ def infer(
 ) -> Found:
     """Predict every frame and write `results.jsonl`, COCO results, long CSV and, with `draw`, overlays into `out`.
 
-    Memory does not grow with the number of frames. Setting `stop` ends early with whole files. With torch.distributed
-    every rank takes its own stretch of the sources, and the first one puts the results together. What cannot be read
-    is skipped and listed; with `strict` it raises UnreadableImage. Raises PosecliError when nothing could be read.
+    Where `motion` needs whole films, frames are predicted first, then films are smoothed and lifted, then videos are
+    read again to draw them; a lifter's 2D people are in `pose2d.jsonl`, its 3D people in the results. Memory holds the
+    people of one film and never its frames. Setting `stop` ends early with whole files. With torch.distributed every
+    rank takes its own stretch of the sources, and the first one puts the results together. What cannot be read is
+    skipped and listed; with `strict` it raises UnreadableImage. Raises PosecliError when nothing could be read.
     """
     paths = overlay_paths(sources, out)
     _check_boxes(predictor, sources)
     rank, world = distributed.rank(), distributed.world()
     own = sources[len(sources) * rank // world : len(sources) * (rank + 1) // world]
     reader = Reader(own, strict, stop or threading.Event())
-    overlays = Overlays(paths if draw else {})
-    found = _predict_all(reader, predictor, _part(out, rank, world), overlays, threshold, draw)
-    return _put_together(found, out)
+    start = time.perf_counter()
+    files = Files(out, rank, world, motion.lifting is not None)
+    painter = Painter(predictor.algorithm.draw, threshold)
+    with Overlays(paths if draw and not motion.whole_films else {}) as overlays:
+        found = _predict_all(reader, predictor, motion.track, files.first, overlays, painter)
+    if motion.whole_films:
+        refine(files.first, files.last, (motion.lifting or predictor).header, motion.steps)
+        if draw:
+            seen = [source for source in own if source.kind != "camera"]  # what a camera saw is gone
+            _draw_films(Reader(seen, stop=reader.stop), files, motion.lifting, painter, Overlays(paths), found.frames)
+    found.seconds = time.perf_counter() - start
+    return _put_together(found, files)
+
+
+def infer_results(
+    results: Path,
+    out: Path,
+    motion: Motion,
+    *,
+    threshold: float = 0.3,
+    draw: bool = True,
+    stop: threading.Event | None = None,
+) -> Found:
+    """Lift the 2D keypoints of a results file; what is written into `out` is as for `infer`, drawn on plain paper.
+
+    Raises PosecliError when the file is no results file, is empty, or holds no 2D keypoints.
+    """
+    assert motion.lifting is not None
+    start, stop = time.perf_counter(), stop or threading.Event()
+    header = read_header(results)
+    files = Files(out, 0, 1, lifts=True)
+    if files.first.resolve() == results.resolve() or files.last.resolve() == results.resolve():
+        raise PosecliError(f"the results in {out} would take the place of {results}: choose another folder with --out")
+    found = Found()
+    for film in films(results):
+        found.add_film(film)
+    if not found.frames:
+        raise PosecliError(f"{results} holds no frame: there is nothing to lift")
+    refine(results, files.first, header, [] if motion.track is None else [Numbering(motion.track, header.skeleton)])
+    refine(files.first, files.last, motion.lifting.header, motion.steps)
+    if draw:
+        painter = Painter(functools.partial(_draw_flat, skeleton=header.skeleton), threshold)
+        overlays = Overlays(overlay_paths([_film_source(film) for film in films(results)], out))
+        _draw_films(_blank_frames(files.first, stop), files, motion.lifting, painter, overlays, found.frames)
+    found.seconds, found.stopped = time.perf_counter() - start, stop.is_set()
+    return _put_together(found, files)
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where one rank's results go: those of the first pass over the frames, and those that are given out."""
+
+    out: Path
+    rank: int
+    world: int
+    lifts: bool
+
+    @property
+    def names(self) -> list[str]:
+        """The results files in the folder, in the order in which they are made."""
+        return [POSE2D, RESULTS] if self.lifts else [RESULTS]
+
+    @property
+    def first(self) -> Path:
+        """2D people as they are predicted."""
+        return self.part(self.names[0], self.rank)
+
+    @property
+    def last(self) -> Path:
+        """What comes out of all steps."""
+        return self.part(self.names[-1], self.rank)
+
+    def part(self, name: str, rank: int) -> Path:
+        """A rank's part of a file: the file itself when there is one rank."""
+        return self.out / name if self.world == 1 else self.out / f".{name}.{rank}"
+
+
+@dataclass(frozen=True)
+class Painter:
+    """How 2D people are drawn over a frame."""
+
+    draw: Callable[[ImageArray, Prediction, float], ImageArray]
+    threshold: float
+
+    def __call__(self, image: ImageArray, prediction: Prediction) -> ImageArray:
+        return self.draw(image, prediction, self.threshold)
 
 
 def _predict_all(
-    reader: Reader, predictor: Predictor, results: Path, overlays: Overlays, threshold: float, draw: bool
+    reader: Reader, predictor: Predictor, track: Measure | None, results: Path, overlays: Overlays, painter: Painter
 ) -> Found:
-    found, start = Found(), time.perf_counter()
+    found = Found()
     total = reader.count() if console.interactive() else None
     # reading, predicting and writing run side by side, each in a thread; what waits between them is a chunk of frames
     prepared = (predictor.prepare(frames) for frames in chunked(reader, predictor.batch_size))
     predicted = ((work.frames, predictor.predict(work)) for work in prefetch(prepared, 1, reader.stop))
-    with (
-        results_writer(results, predictor.header) as write,
-        overlays,
-        console.progress(total, "infer", "frame") as bar,
-    ):
+    numbers = _Numbers(predictor.algorithm.skeleton, track)
+    with results_writer(results, predictor.header) as write, console.progress(total, "infer", "frame") as bar:
         for frames, predictions in prefetch(predicted, 1, reader.stop):
-            for frame, prediction in zip(frames, predictions, strict=True):
-                write(prediction, _picture_name(frame), (frame.image.shape[1], frame.image.shape[0]))
-                if draw:
-                    overlays.write(frame, predictor.algorithm.draw(frame.image, prediction, threshold))
+            for frame, found_now in zip(frames, predictions, strict=True):
+                prediction = numbers(frame, found_now)
+                write(_line(frame, prediction))
+                if overlays.paths:
+                    overlays.write(frame, painter(frame.image, prediction))
                 found.add(frame, prediction)
             bar.update(len(frames))
-    found.seconds = time.perf_counter() - start
     found.skipped, found.stopped = reader.skipped, reader.stop.is_set()
     return found
+
+
+class _Numbers:
+    """Numbers the people of videos as their frames come; everybody in a picture is seen once."""
+
+    def __init__(self, skeleton: Skeleton, track: Measure | None) -> None:
+        self.skeleton = skeleton
+        self.track = track
+        self.source: Source | None = None
+
+    def __call__(self, frame: Frame, prediction: Prediction) -> Prediction:
+        if self.track is None or frame.source.kind == "picture":
+            return prediction
+        if frame.source != self.source:
+            self.source = frame.source
+            self.tracker = make_tracker(self.track, self.skeleton, patience(frame.rate))
+        people = prediction.people
+        return Prediction(prediction.id, people.with_extra(track_id=self.tracker(people)))
+
+
+def _line(frame: Frame, prediction: Prediction) -> Line:
+    name = frame.source.name if isinstance(frame.source.place, Path) else None
+    return Line(prediction, name, (frame.image.shape[1], frame.image.shape[0]), frame.rate or None)
+
+
+# --- drawing what is known afterwards -------------------------------------------------------------------------------
+
+
+def _draw_films(
+    frames: Iterable[Frame], files: Files, lifting: Lifting | None, painter: Painter, overlays: Overlays, total: int
+) -> None:
+    """Draw the results over frames, which come in the same order; those without a result are left out."""
+    shown = _flat_drawings(files.last, painter) if lifting is None else _deep_drawings(files, lifting, painter)
+    with overlays, console.progress(total, "draw", "frame") as bar:
+        wanted, drawing = next(shown, (None, None))
+        for frame in frames:
+            if frame.id == wanted and drawing is not None:
+                overlays.write(frame, drawing(frame.image))
+                bar.update(1)
+                wanted, drawing = next(shown, (None, None))
+
+
+Drawing = Callable[[ImageArray], ImageArray]
+
+
+def _flat_drawings(results: Path, painter: Painter) -> Iterator[tuple[SampleId, Drawing]]:
+    for prediction in iterate_results(results):
+        yield prediction.id, functools.partial(painter, prediction=prediction)
+
+
+def _deep_drawings(files: Files, lifting: Lifting, painter: Painter) -> Iterator[tuple[SampleId, Drawing]]:
+    """The 2D people over the frame, the 3D people beside it."""
+    for flat, deep in zip(films(files.first), films(files.last), strict=True):
+        stage = Stage.of(flat, deep, lifting.algorithm.skeleton)
+        for index, line in enumerate(flat.lines):
+            yield line.prediction.id, functools.partial(_both, stage, index, painter, line.prediction)
+
+
+def _both(stage: Stage, index: int, painter: Painter, prediction: Prediction, image: ImageArray) -> ImageArray:
+    height = min(max(image.shape[0], LEAST_STAGE), MOST_STAGE)
+    return beside(painter(image, prediction), stage.draw(index, height))
+
+
+def _draw_flat(image: ImageArray, prediction: Prediction, threshold: float, skeleton: Skeleton) -> ImageArray:
+    return draw_people(image, prediction.people, skeleton, threshold)
+
+
+def _film_source(film: Film) -> Source:
+    return Source(film.name, "video" if film.moving else "picture", Path(film.name))
+
+
+def _blank_frames(results: Path, stop: threading.Event) -> Iterator[Frame]:
+    """Empty paper of the frames' sizes."""
+    for film in films(results):
+        source = _film_source(film)
+        for index, line in enumerate(film.lines):
+            if stop.is_set():
+                return
+            assert line.size is not None
+            paper = np.full((line.size[1], line.size[0], 3), PAPER, np.uint8)
+            number = 0 if film.numbers is None else int(film.numbers[index])
+            yield Frame(source, number, paper, film.rate if film.moving else 0.0)
+
+
+# --- parts of a job -------------------------------------------------------------------------------------------------
 
 
 def chunked(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
@@ -295,10 +322,6 @@ def chunked(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
             chunk = []
     if chunk:
         yield chunk
-
-
-def _picture_name(frame: Frame) -> str | None:
-    return frame.source.name if isinstance(frame.source.place, Path) else None
 
 
 def _check_boxes(predictor: Predictor, sources: Sequence[Source]) -> None:
@@ -321,21 +344,18 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
 
 
-def _part(out: Path, rank: int, world: int) -> Path:
-    return out / RESULTS if world == 1 else out / f".{RESULTS}.{rank}"
-
-
-def _put_together(found: Found, out: Path) -> Found:
+def _put_together(found: Found, files: Files) -> Found:
     """The ranks' counts added up, on every rank; the first one joins their results and writes the other formats."""
-    rank, world = distributed.rank(), distributed.world()
     together = _sum([Found(**fields) for fields in distributed.gather_json([dataclasses.asdict(found)])])
-    if rank == 0:
-        if world > 1:
-            _join_parts(out, world)
+    if files.rank == 0:
+        if files.world > 1:
+            for name in files.names:
+                _join_parts(files, name)
         if together.frames == 0 and together.skipped and not together.stopped:
-            (out / RESULTS).unlink()
+            for name in files.names:
+                (files.out / name).unlink()
             raise PosecliError(f"nothing could be read: {'; '.join(together.skipped[:5])}")
-        _write_formats(out)
+        _write_formats(files.out, together.videos > 0)
     distributed.barrier()
     return together
 
@@ -352,27 +372,28 @@ def _sum(parts: Sequence[Found]) -> Found:
     )
 
 
-def _join_parts(out: Path, world: int) -> None:
+def _join_parts(files: Files, name: str) -> None:
     """One results file of the ranks' parts, in the order of the sources, line by line; the parts vanish."""
     from posecli.files import atomic_path
 
-    with atomic_path(out / RESULTS) as temporary, temporary.open("wb") as joined:
-        for rank in range(world):
-            with _part(out, rank, world).open("rb") as part:
+    parts = [files.part(name, rank) for rank in range(files.world)]
+    with atomic_path(files.out / name) as temporary, temporary.open("wb") as joined:
+        for number, path in enumerate(parts):
+            with path.open("rb") as part:
                 header = part.readline()
-                joined.write(header if rank == 0 else b"")
+                joined.write(header if number == 0 else b"")
                 joined.writelines(part)
-    for rank in range(world):
-        _part(out, rank, world).unlink()
+    for path in parts:
+        path.unlink()
 
 
-def _write_formats(out: Path) -> None:
+def _write_formats(out: Path, tracked: bool) -> None:
     """COCO results (of 2D keypoints) and long CSV, from the results file, one prediction at a time."""
     results = out / RESULTS
     dimensions = next((p.people.keypoints.shape[2] for p in iterate_results(results) if len(p.people)), 2)
     if dimensions == 2:
         to_coco_json(out / COCO_RESULTS, iterate_results(results))
-    write_csv(out / CSV_RESULTS, iterate_results(results), read_header(results).skeleton, dimensions)
+    write_csv(out / CSV_RESULTS, iterate_results(results), read_header(results).skeleton, dimensions, tracked)
 
 
 @contextmanager

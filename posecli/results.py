@@ -33,12 +33,20 @@ class ResultsHeader:
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
-class Write(Protocol):
-    """Takes one prediction after the other; `image` and `size` (width, height) say what it was made on."""
+@dataclass(frozen=True)
+class Line:
+    """One prediction of a results file, and what it says about the picture that it was made on."""
 
-    def __call__(
-        self, prediction: Prediction, image: str | None = None, size: tuple[int, int] | None = None
-    ) -> None: ...
+    prediction: Prediction
+    image: str | None = None  # its path
+    size: tuple[int, int] | None = None  # width, height
+    rate: float | None = None  # frames a second of the film that it is a frame of
+
+
+class Write(Protocol):
+    """Takes one line after the other."""
+
+    def __call__(self, line: Line) -> None: ...
 
 
 # --- JSON Lines ------------------------------------------------------------------------------------------------------
@@ -50,14 +58,16 @@ def results_writer(path: Path, header: ResultsHeader) -> Iterator[Write]:
     with _text(path) as stream:
         stream.write(_dump(_encode_header(header)))
 
-        def write(prediction: Prediction, image: str | None = None, size: tuple[int, int] | None = None) -> None:
-            line: dict[str, Any] = {"id": prediction.id}
-            if image is not None:
-                line["image"] = image
-            if size is not None:
-                line["size"] = [int(side) for side in size]
-            line["people"] = encode_people(prediction.people)
-            stream.write(_dump(line))
+        def write(line: Line) -> None:
+            fields: dict[str, Any] = {"id": line.prediction.id}
+            if line.image is not None:
+                fields["image"] = line.image
+            if line.size is not None:
+                fields["size"] = [int(side) for side in line.size]
+            if line.rate is not None:
+                fields["rate"] = line.rate
+            fields["people"] = encode_people(line.prediction.people)
+            stream.write(_dump(fields))
 
         yield write
 
@@ -66,14 +76,15 @@ def write_results(path: Path, predictions: Iterable[Prediction], header: Results
     """Write a results file, whole or not at all."""
     with results_writer(path, header) as write:
         for prediction in predictions:
-            write(prediction)
+            write(Line(prediction))
 
 
 def read_results(path: Path) -> tuple[ResultsHeader, dict[SampleId, People]]:
     """The header and all predicted people by sample id. Raises PosecliError naming the line that is wrong."""
     header = read_header(path)
     people: dict[SampleId, People] = {}
-    for number, prediction in _predictions(path, header.skeleton):
+    for number, line in _results(path, header.skeleton):
+        prediction = line.prediction
         if prediction.id in people:
             raise PosecliError(f"{path}, line {number}: sample {prediction.id!r} comes a second time")
         people[prediction.id] = prediction.people
@@ -82,8 +93,14 @@ def read_results(path: Path) -> tuple[ResultsHeader, dict[SampleId, People]]:
 
 def iterate_results(path: Path) -> Iterator[Prediction]:
     """The predictions of a results file one after the other. Raises PosecliError naming the line that is wrong."""
-    for _, prediction in _predictions(path, read_header(path).skeleton):
-        yield prediction
+    for line in iterate_lines(path):
+        yield line.prediction
+
+
+def iterate_lines(path: Path) -> Iterator[Line]:
+    """The same, with what the file says about the pictures."""
+    for _, line in _results(path, read_header(path).skeleton):
+        yield line
 
 
 def read_header(path: Path) -> ResultsHeader:
@@ -158,17 +175,25 @@ def _encode_header(header: ResultsHeader) -> dict[str, Any]:
     }
 
 
-def _predictions(path: Path, skeleton: Skeleton) -> Iterator[tuple[int, Prediction]]:
+def _results(path: Path, skeleton: Skeleton) -> Iterator[tuple[int, Line]]:
     for number, fields in _lines(path):
         if number == 1:
             continue
         try:
             if not isinstance(fields["id"], int | str):
                 raise ValueError("the id must be a number or a text")
-            yield number, Prediction(fields["id"], decode_people(fields["people"], len(skeleton)))
+            prediction = Prediction(fields["id"], decode_people(fields["people"], len(skeleton)))
+            yield number, Line(prediction, fields.get("image"), _size(fields.get("size")), fields.get("rate"))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise PosecliError(f"{path}, line {number}: not a prediction: {reason}") from error
+
+
+def _size(sides: Any) -> tuple[int, int] | None:
+    if sides is None:
+        return None
+    width, height = sides
+    return int(width), int(height)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, Any]]:
@@ -236,9 +261,9 @@ def coco_writer(path: Path) -> Iterator[Write]:
         stream.write("[")
         separator = "\n"
 
-        def write(prediction: Prediction, image: str | None = None, size: tuple[int, int] | None = None) -> None:
+        def write(line: Line) -> None:
             nonlocal separator
-            for row in coco_rows(prediction):
+            for row in coco_rows(line.prediction):
                 stream.write(separator + json.dumps(row, ensure_ascii=False, separators=(",", ":")))
                 separator = ",\n"
 
@@ -250,7 +275,7 @@ def to_coco_json(path: Path, predictions: Iterable[Prediction]) -> None:
     """Write COCO results JSON, whole or not at all."""
     with coco_writer(path) as write:
         for prediction in predictions:
-            write(prediction)
+            write(Line(prediction))
 
 
 def coco_rows(prediction: Prediction) -> list[dict[str, Any]]:
@@ -268,6 +293,9 @@ def coco_rows(prediction: Prediction) -> list[dict[str, Any]]:
             categories, _plain(points.reshape(len(people), 3 * points.shape[1])), _plain(scores), strict=True
         )
     ]
+    if "track_id" in people.extra:
+        for row, number in zip(rows, people.extra["track_id"].tolist(), strict=True):
+            row["track_id"] = number
     if people.boxes is not None:
         corners = people.boxes.astype(np.float64)
         boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
@@ -277,30 +305,37 @@ def coco_rows(prediction: Prediction) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def csv_writer(path: Path, skeleton: Skeleton, dimensions: int = 2) -> Iterator[Write]:
-    """A function that appends predictions to a long CSV: image, person, keypoint, x, y, (z,) score, a line each.
+def csv_writer(path: Path, skeleton: Skeleton, dimensions: int = 2, tracked: bool = False) -> Iterator[Write]:
+    """A function that appends predictions to a long CSV: image, person, (track,) keypoint, x, y, score, a line each.
 
-    The first column is the image's path where one is given, else the sample's id; unknown numbers are left empty.
+    The first column is the image's path where one is given, else the sample's id; unknown numbers are left empty. 3D
+    coordinates stand under x_mm, y_mm and z_mm. With `tracked` there is a column for `extra["track_id"]`.
     """
+    axes = ["x", "y"] if dimensions == 2 else ["x_mm", "y_mm", "z_mm"]
     with _text(path) as stream:
         table = csv.writer(stream, lineterminator="\n")
-        table.writerow(["image", "person", "keypoint", *"xyz"[:dimensions], "score"])
+        table.writerow(["image", "person", *(["track"] if tracked else []), "keypoint", *axes, "score"])
 
-        def write(prediction: Prediction, image: str | None = None, size: tuple[int, int] | None = None) -> None:
-            people = prediction.people
+        def write(line: Line) -> None:
+            people = line.prediction.people
+            name = line.prediction.id if line.image is None else line.image
             points = _plain(np.concatenate([people.keypoints, people.scores[..., None]], axis=2))
-            for person, values in enumerate(points):
-                for name, numbers in zip(skeleton.names, values, strict=True):
-                    table.writerow([prediction.id if image is None else image, person, name, *numbers])
+            tracks = people.extra.get("track_id", np.array([""] * len(people))).tolist()
+            for person, (track, values) in enumerate(zip(tracks, points, strict=True)):
+                own = [person, track] if tracked else [person]
+                for keypoint, numbers in zip(skeleton.names, values, strict=True):
+                    table.writerow([name, *own, keypoint, *numbers])
 
         yield write
 
 
-def write_csv(path: Path, predictions: Iterable[Prediction], skeleton: Skeleton, dimensions: int = 2) -> None:
+def write_csv(
+    path: Path, predictions: Iterable[Prediction], skeleton: Skeleton, dimensions: int = 2, tracked: bool = False
+) -> None:
     """Write a long CSV, whole or not at all."""
-    with csv_writer(path, skeleton, dimensions) as write:
+    with csv_writer(path, skeleton, dimensions, tracked) as write:
         for prediction in predictions:
-            write(prediction)
+            write(Line(prediction))
 
 
 @contextmanager

@@ -115,9 +115,16 @@ def make_tracker(measure: Measure, skeleton: Skeleton, patience: int) -> Tracker
     return Tracker(measure, skeleton.sigmas, patience)
 
 
-def usual_measure(skeleton: Skeleton) -> Measure:
-    """OKS where the sigmas are known, else boxes."""
-    return "iou" if skeleton.sigmas is None else "oks"
+def find_measure(name: Literal["auto", "oks", "iou", "none"], skeleton: Skeleton) -> Measure | None:
+    """How people of this skeleton are told apart; `auto` is OKS where the sigmas are known, else boxes.
+
+    Raises PosecliError for OKS where they are not.
+    """
+    if name == "none":
+        return None
+    if name == "auto":
+        return "iou" if skeleton.sigmas is None else "oks"
+    return make_tracker(name, skeleton, 1).measure
 
 
 def track_people(frames: Iterable[People], tracker: Tracker) -> Iterator[People]:

@@ -23,7 +23,7 @@ from posecli.detection import (
     picture_keys,
     read_boxes,
 )
-from posecli.inference import Predictor, Search
+from posecli.predictor import Predictor, Search
 
 CPU = torch.device("cpu")
 SMALL = "torchvision/ssdlite320_mobilenet_v3_large"

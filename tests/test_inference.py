@@ -24,8 +24,9 @@ from posecli.batch import Batch, alike
 from posecli.console import PosecliError
 from posecli.detection import read_boxes
 from posecli.images import UnreadableImage, read_image
-from posecli.inference import BoxesFromFile, Predictor, Search, chunked, infer, stopping
+from posecli.inference import chunked, infer, stopping
 from posecli.overlays import overlay_paths
+from posecli.predictor import BoxesFromFile, Predictor, Search
 from posecli.results import ResultsHeader, read_results
 from posecli.skeleton import Skeleton
 from posecli.sources import Frame, Source, find_sources

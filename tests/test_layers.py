@@ -13,10 +13,11 @@ import pytest
 LEVELS = [
     "types skeleton geometry camera",
     "config hookspecs plugins console files augmentation summary mapping nn.config datasets.config metrics.config",
-    "nn codecs losses images transforms batch algorithm units drawing drawing3d suppression measures smoothing tracking guess",
+    "nn codecs losses images transforms batch algorithm units drawing drawing3d suppression measures smoothing "
+    "tracking guess",
     "datasets metrics results checkpoint data interop scoring builtin testing distributed sharing throughput",
-    "training trained optimization runs report inference predictor films lifting sources detection overlays evaluation conversion datacheck "
-    "autoconfig benchmark doctor scaffold",
+    "training trained optimization runs report inference predictor films lifting sources detection overlays "
+    "evaluation conversion datacheck autoconfig benchmark doctor scaffold",
     "commands cli __main__",
 ]
 PLUGIN_LEVEL = 3  # plugins see this level and below, and `testing`

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import tracemalloc
 from pathlib import Path
@@ -12,12 +13,14 @@ import pytest
 
 from posecli.console import PosecliError
 from posecli.results import (
+    Line,
     ResultsHeader,
     Write,
     coco_writer,
     csv_writer,
     decode_people,
     encode_people,
+    iterate_lines,
     iterate_results,
     read_results,
     results_writer,
@@ -120,7 +123,7 @@ def test_the_form_on_disk(tmp_path: Path) -> None:
         {"track_id": np.array([3])},
     )
     with results_writer(path, HEADER) as write:
-        write(Prediction(1, people), image="a.jpg", size=(640, 480))
+        write(Line(Prediction(1, people), image="a.jpg", size=(640, 480), rate=12.5))
     first, second = map(json.loads, path.read_text().splitlines())
     assert first["schema"] == "posecli.results/1"
     assert first["skeleton"] == SKELETON.to_dict()
@@ -128,6 +131,7 @@ def test_the_form_on_disk(tmp_path: Path) -> None:
         "id": 1,
         "image": "a.jpg",
         "size": [640, 480],
+        "rate": 12.5,
         "people": [
             {
                 "keypoints": [[1, 2, 0.5], [3, 4, 0.25], [None, None, 0]],
@@ -146,7 +150,7 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
 
     def broken() -> None:
         with results_writer(path, HEADER) as write:
-            write(Prediction(2, make_people(2)))
+            write(Line(Prediction(2, make_people(2))))
             assert path.read_bytes() == before
             raise KeyboardInterrupt
 
@@ -163,7 +167,7 @@ def _write_frames(count: int, writers: list[Write]) -> int:
     try:
         for frame in range(count):
             for write in writers:
-                write(Prediction(frame, people), "clip.mp4", (640, 480))
+                write(Line(Prediction(frame, people), "clip.mp4", (640, 480)))
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -252,6 +256,27 @@ def test_coco_results_of_nobody_and_of_3d(tmp_path: Path) -> None:
     assert not (tmp_path / "deep.json").exists()
 
 
+def test_tracks_are_in_every_form(tmp_path: Path) -> None:
+    """JSON Lines, COCO results and CSV name the same person; a picture among them has no track."""
+    tracked = [
+        Prediction(f"clip.mp4#{frame}", make_people(2).with_extra(track_id=np.array([4, frame]))) for frame in range(3)
+    ]
+    picture = make_people(1)
+    picture = dataclasses.replace(picture, extra={})
+    predictions = [*tracked, Prediction("a.jpg", picture)]
+    write_results(tmp_path / "a.jsonl", predictions, HEADER)
+    read = [line.prediction.people for line in iterate_lines(tmp_path / "a.jsonl")]
+    assert [people.extra["track_id"].tolist() for people in read[:3]] == [[4, 0], [4, 1], [4, 2]]
+    assert "track_id" not in read[3].extra
+    to_coco_json(tmp_path / "a.json", predictions)
+    rows = json.loads((tmp_path / "a.json").read_text())
+    assert [row.get("track_id") for row in rows] == [4, 0, 4, 1, 4, 2, None]
+    write_csv(tmp_path / "a.csv", predictions, SKELETON, tracked=True)
+    with (tmp_path / "a.csv").open(newline="") as stream:
+        lines = [line for line in csv.DictReader(stream) if line["keypoint"] == SKELETON.names[0]]
+    assert [line["track"] for line in lines] == ["4", "0", "4", "1", "4", "2", ""]
+
+
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_csv_is_long(tmp_path: Path, dimensions: int) -> None:
     people = make_people(2, dimensions=dimensions)
@@ -260,7 +285,7 @@ def test_csv_is_long(tmp_path: Path, dimensions: int) -> None:
     write_csv(path, [Prediction("a, b.jpg", people)], SKELETON, dimensions)
     with path.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    axes = list("xyz"[:dimensions])
+    axes = ["x", "y"] if dimensions == 2 else ["x_mm", "y_mm", "z_mm"]
     assert list(rows[0]) == ["image", "person", "keypoint", *axes, "score"]
     assert [(row["image"], row["person"], row["keypoint"]) for row in rows] == [
         ("a, b.jpg", str(person), name) for person in range(2) for name in SKELETON.names

@@ -11,7 +11,7 @@ import pytest
 from posecli.console import PosecliError
 from posecli.geometry import keypoint_boxes
 from posecli.skeleton import Skeleton
-from posecli.tracking import Measure, Tracker, make_tracker, shift, track_people, usual_measure
+from posecli.tracking import Measure, Tracker, find_measure, make_tracker, shift, track_people
 from posecli.types import FloatArray, People
 
 SIGMAS = (0.03, 0.08, 0.08, 0.1, 0.1, 0.09, 0.09)
@@ -148,6 +148,9 @@ def test_numbers_travel_with_the_people() -> None:
 
 def test_oks_needs_sigmas() -> None:
     nameless = Skeleton("x", ("a",))
-    assert (usual_measure(SKELETON), usual_measure(nameless)) == ("oks", "iou")
+    assert [find_measure("auto", skeleton) for skeleton in (SKELETON, nameless)] == ["oks", "iou"]
+    assert [find_measure(name, SKELETON) for name in ("oks", "iou", "none")] == ["oks", "iou", None]
+    with pytest.raises(PosecliError, match="use --track iou"):
+        find_measure("oks", nameless)
     with pytest.raises(PosecliError, match="use --track iou"):
         make_tracker("oks", nameless, 5)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,9 +14,14 @@ from posecli import console
 from posecli.console import PosecliError
 
 if TYPE_CHECKING:
-    from posecli.inference import Found, Predictor
+    from posecli.inference import Found, Motion
+    from posecli.lifting import Lifting
+    from posecli.predictor import Predictor
+    from posecli.skeleton import Skeleton
 
 DEFAULT_MODEL = "runs/latest"
+Track = Literal["auto", "oks", "iou", "none"]
+Smooth = Literal["one-euro", "savgol", "gaussian", "none"]
 
 
 def add(app: typer.Typer) -> None:
@@ -26,13 +32,23 @@ def add(app: typer.Typer) -> None:
 def infer(
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="SOURCE...", help="Pictures, videos, folders, patterns as 'a/*.jpg', cameras as 0."),
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Pictures, videos, folders, patterns as 'a/*.jpg', cameras as 0; for a lifter also a results.jsonl.",
+        ),
     ],
     model: Annotated[
         str,
         typer.Option(metavar="RUN|CHECKPOINT", help="What predicts; torchvision/keypointrcnn downloads COCO's 17."),
     ] = DEFAULT_MODEL,
+    pose2d: Annotated[
+        str | None, typer.Option(metavar="RUN|CHECKPOINT", help="The 2D model whose keypoints a lifter lifts.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the results; default infer/<time>.")] = None,
+    track: Annotated[
+        Track, typer.Option(help="By what people keep their numbers in videos; auto: oks where the sigmas are known.")
+    ] = "auto",
+    smooth: Annotated[Smooth, typer.Option(help="A filter for the tracks of people in videos.")] = "none",
     detector: Annotated[
         bool, typer.Option("--detector", help="Find the people first; downloads torchvision's small detector.")
     ] = False,
@@ -58,31 +74,56 @@ def infer(
     nproc: Annotated[int, typer.Option(min=1, help="Processes that share the sources.")] = 1,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
-    """Find keypoints in pictures and videos: overlays, results.jsonl, COCO results and long CSV."""
+    """Find keypoints in pictures and videos: overlays, results.jsonl, COCO results and long CSV.
+
+    With a lifter, 3D poses in millimetres: `--model LIFTER --pose2d RUN`.
+    """
     from posecli.sources import find_sources
 
     if precision not in ("fp32", "bf16", "fp16", "auto"):
         raise PosecliError(f"no precision {precision!r}: choose fp32, bf16, fp16 or auto")
-    found_sources = find_sources(sources)
+    if smooth != "none" and track == "none":
+        raise PosecliError("--smooth follows people from frame to frame: leave out --track none")
+    results = _results_file(sources)
+    if results is not None and (pose2d is not None or nproc > 1):
+        raise PosecliError(f"{results} is lifted as it is: leave out {'--pose2d' if nproc == 1 else '--nproc'}")
+    found_sources = [] if results is not None else find_sources(sources)
     folder = out or _new_folder()
     if nproc > 1:
         raise typer.Exit(_launch(nproc, folder))
     from posecli import distributed
     from posecli.detection import DEFAULT_DETECTOR
-    from posecli.inference import Search, load, stopping
     from posecli.inference import infer as run
+    from posecli.inference import infer_results, stopping
+    from posecli.predictor import Opening, Search
+    from posecli.training import choose_device
 
     name = detector_model or (DEFAULT_DETECTOR if detector or detector_weights else None)
     search = Search(boxes, name, detector_weights, box_threshold)
+    opening = Opening(choose_device(device), search, model_weights, batch_size, precision)
     try:
-        predictor = load(
-            model, device, search=search, model_weights=model_weights, batch_size=batch_size, precision=precision
-        )
-        distributed.join(predictor.device)
-        if distributed.first_process():
-            _say_where_people_are(predictor, search)
-        with stopping() as stop:
-            found = run(found_sources, predictor, folder, threshold=threshold, draw=draw, strict=strict, stop=stop)
+        if results is not None:
+            lifting = opening.for_results(model, results)
+            motion = _motion(track, smooth, lifting.mapping.source, lifting)
+            with stopping() as stop:
+                found = infer_results(results, folder, motion, threshold=threshold, draw=draw, stop=stop)
+        else:
+            predictor, lifter = opening.for_pictures(model, pose2d)
+            motion = _motion(track, smooth, predictor.algorithm.skeleton, lifter)
+            distributed.join(predictor.device)
+            if distributed.first_process():
+                _say_where_people_are(predictor, search)
+            with stopping() as stop:
+                found = run(
+                    found_sources,
+                    predictor,
+                    folder,
+                    motion=motion,
+                    threshold=threshold,
+                    draw=draw,
+                    strict=strict,
+                    stop=stop,
+                )
     finally:
         first = distributed.first_process()
         distributed.leave()
@@ -90,6 +131,25 @@ def infer(
         _report(found, folder, json)
     if found.stopped:
         raise typer.Exit(console.STOPPED)
+
+
+def _results_file(sources: Sequence[str]) -> Path | None:
+    """The results file among the sources, which must then be the only one."""
+    files = [source for source in sources if source.endswith(".jsonl")]
+    if not files:
+        return None
+    if len(sources) > 1:
+        raise PosecliError(f"{files[0]} is a results file: give it alone, without pictures or other files")
+    return Path(files[0])
+
+
+def _motion(track: Track, smooth: Smooth, skeleton: Skeleton, lifting: Lifting | None) -> Motion:
+    from posecli.inference import Motion
+    from posecli.smoothing import find_smoother
+    from posecli.tracking import find_measure
+
+    smoother = None if smooth == "none" else find_smoother(smooth)
+    return Motion(find_measure(track, skeleton), smoother, lifting)
 
 
 def _new_folder() -> Path:
