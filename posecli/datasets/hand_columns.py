@@ -26,12 +26,13 @@ TYPES = {"right": (1.0, 0.0), "left": (0.0, 1.0), "interacting": (1.0, 1.0)}
 
 def hand_columns(hand_type: FloatArray, valid: FloatArray, depth: FloatArray) -> dict[str, Array]:
     """The columns of pairs with `hand_type` (P, 2), `valid` (P,) and the wrists' depth (P, 2), NaN where unknown."""
+    depth = np.asarray(depth, np.float64)  # so that root_depth is the difference of the others to the last bit
     apart = depth[:, 1] - depth[:, 0]
     return {
         "hand_type": np.asarray(hand_type, np.float32),
         "hand_type_valid": np.asarray(valid, np.float32),
-        "absolute_depth": np.asarray(depth, np.float32),
-        "root_depth": np.asarray(apart, np.float32),
+        "absolute_depth": depth,
+        "root_depth": apart,
         "root_valid": np.isfinite(apart).astype(np.float32),
     }
 

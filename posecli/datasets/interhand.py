@@ -279,7 +279,7 @@ def _people(files: Files, usable: Usable) -> People:
     boxes = np.where(np.isfinite(boxes).all(axis=1, keepdims=True), boxes, keypoint_boxes(pixels))
     known = np.array([float(bool(annotation.get("hand_type_valid", 0))) for annotation in usable.annotations])
     types = np.array([TYPES.get(annotation.get("hand_type", ""), (1.0, 1.0)) for annotation in usable.annotations])
-    columns = hand_columns(types, known, points[:, WRISTS, 2]) | {"absolute_depth": depth.astype(np.float32)}
+    columns = hand_columns(types, known, points[:, WRISTS, 2]) | {"absolute_depth": depth.astype(np.float64)}
     extra: dict[str, Array] = {
         "keypoints_3d": points,
         **columns,

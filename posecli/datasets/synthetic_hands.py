@@ -114,7 +114,7 @@ def label_hands(scenes: HandScenes) -> Dataset:
     focal, center = scenes.cameras.focal, scenes.cameras.center
     pixels = joints[..., :2] / joints[..., 2:] * focal[:, None, None] + center[:, None]
     hidden = hidden_joints(joints, there)
-    known = np.where(there[..., None], joints, np.nan)
+    known = np.where(there[..., None], joints, np.nan).astype(np.float32)
     boxes = _boxes(known, focal, center, scenes.size)
     wrists = known[:, [WRIST, 21 + WRIST], 2]  # (N, 2)
     sides = boxes[:, 2:] - boxes[:, :2]
@@ -130,7 +130,7 @@ def label_hands(scenes: HandScenes) -> Dataset:
             np.where(there, 2 - hidden, 0).astype(np.float32),
             boxes.astype(np.float32),
             extra={
-                "keypoints_3d": known.astype(np.float32),
+                "keypoints_3d": known,
                 **hand_columns(scenes.present.astype(np.float32), np.ones(len(scenes)), wrists),
                 "area": (sides[:, 0] * sides[:, 1]).astype(np.float32),
                 "crowd": np.zeros(len(scenes), dtype=bool),
