@@ -16,6 +16,8 @@ def posecli_models() -> list[type[ModelConfig]]:
 
 @hookimpl
 def posecli_benchmarks(app: typer.Typer) -> None:
+    from posecli_associative.benchmark import group
     from posecli_associative.data_benchmark import scenes
 
     app.command()(scenes)
+    app.command()(group)

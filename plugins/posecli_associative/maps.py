@@ -70,6 +70,8 @@ def aggregate_scales(heatmaps: Sequence[Tensor], align_corners: bool = False) ->
 
     Tags are not averaged: those of scale 1 count alone.
     """
+    if len(heatmaps) == 1:
+        return heatmaps[0]
     size = heatmaps[0].shape[-2], heatmaps[0].shape[-1]
     return torch.stack([resize(scale, size, align_corners) for scale in heatmaps]).mean(dim=0)
 
