@@ -88,6 +88,11 @@ class ModelConfig(Component):
     unit: ClassVar[Literal["instances", "pictures"]] = "instances"
     """What training counts where a schedule is chosen from data: one network input shows one of them."""
 
+    @property
+    def mmpose_ignored(self) -> tuple[str, ...]:
+        """Prefixes of MMPose's tensors that this model has no need of."""
+        return ()
+
     @classmethod
     def fields_for(cls, summary: DataSummary) -> tuple[Fields, list[str]]:
         """What this model would choose for such data where nobody states it, and a sentence of why for each choice."""
@@ -170,6 +175,9 @@ class OptimizerConfig(Config):
     weight_decay: float = Field(0.0, ge=0, description="not applied to biases and normalisation layers")
     momentum: float = Field(0.9, ge=0, lt=1, description="for sgd")
     betas: tuple[float, float] = Field((0.9, 0.999), description="for adam and adamw")
+    factors: dict[str, float] = Field(
+        {}, description="learning rates of parameter groups, such as discriminator, times lr"
+    )
 
 
 class ScheduleConfig(Config):

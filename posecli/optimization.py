@@ -12,22 +12,36 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from posecli.algorithm import Algorithm
 from posecli.config import OptimizerConfig, ScheduleConfig
+from posecli.console import PosecliError
 
 Optimizers = dict[str, Optimizer]
 """One for each of the algorithm's parameter groups."""
 
 
 def build_optimizers(algorithm: Algorithm, config: OptimizerConfig) -> Optimizers:
-    """An optimizer for each parameter group. Biases and normalisation layers are not decayed."""
+    """An optimizer for each parameter group. Biases and normalisation layers are not decayed.
+
+    Raises PosecliError when the config names a group that the algorithm has not.
+    """
     groups = algorithm.parameter_groups()
-    return {name: _build(parameters, config) for name, parameters in groups.items() if parameters}
+    unknown = set(config.factors) - set(groups)
+    if unknown:
+        raise PosecliError(
+            f"train.optimizer.factors: no group of parameters is named {sorted(unknown)[0]!r}; "
+            f"this model has {', '.join(groups)}"
+        )
+    return {
+        name: _build(parameters, config, config.factors.get(name, 1.0))
+        for name, parameters in groups.items()
+        if parameters
+    }
 
 
-def _build(parameters: list[nn.Parameter], config: OptimizerConfig) -> Optimizer:
+def _build(parameters: list[nn.Parameter], config: OptimizerConfig, factor: float) -> Optimizer:
     decayed = [parameter for parameter in parameters if parameter.ndim > 1]
     others = [parameter for parameter in parameters if parameter.ndim <= 1]
     groups = [
-        {"params": some, "weight_decay": decay}
+        {"params": some, "weight_decay": decay, "factor": factor}
         for some, decay in ((decayed, config.weight_decay), (others, 0.0))
         if some
     ]
@@ -39,10 +53,10 @@ def _build(parameters: list[nn.Parameter], config: OptimizerConfig) -> Optimizer
 
 
 def set_rate(optimizers: Optimizers, rate: float) -> None:
-    """Give every optimizer the learning rate of the coming step."""
+    """Give every optimizer the learning rate of the coming step, times its group's factor."""
     for optimizer in optimizers.values():
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
 
 
 def rate_factor(schedule: ScheduleConfig, step: int, steps: int) -> float:

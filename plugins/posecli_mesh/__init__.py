@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from posecli import hookimpl
 from posecli.config import ModelConfig
+from posecli_mesh.config import HMRConfig
 
 if TYPE_CHECKING:
     import typer
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def posecli_models() -> list[type[ModelConfig]]:
-    return []
+    return [HMRConfig]
 
 
 @hookimpl

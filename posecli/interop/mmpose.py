@@ -91,6 +91,7 @@ def _facts(meta: Any) -> dict[str, str]:
 def match(model: nn.Module, config: ModelConfig, state: Mapping[str, Tensor]) -> Match:
     """Pair the model's tensors with a checkpoint's, by MMPose's names of either generation, and by shape."""
     own = model.state_dict()
+    state = {name: tensor for name, tensor in state.items() if not name.startswith(config.mmpose_ignored)}
     backbone = getattr(config, "backbone", None)
     renamed = our_names(state, backbone if isinstance(backbone, BackboneConfig) else None, config.mmpose_prefixes)
     theirs: dict[str, str] = {}

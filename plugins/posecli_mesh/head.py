@@ -1,0 +1,77 @@
+"""HMR's head (Kanazawa et al., CVPR 2018): from the mean body, corrections in a few rounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from posecli_mesh.rotations import from_six, to_six
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the head says of B bodies."""
+
+    rotations: Tensor  # (B, P, 3, 3)
+    shape: Tensor  # (B, S)
+    camera: Tensor  # (B, 3): scale, and the shift in x and y in metres; see `losses.project`
+
+
+class RegressionHead(nn.Module):
+    """Pooled features and the last estimate in, a better one out; six numbers a rotation (Zhou et al., CVPR 2019).
+
+    Two layers without a nonlinearity between them, as published.
+    """
+
+    init_pose: Tensor  # (1, 6 P)
+    init_shape: Tensor  # (1, S)
+    init_cam: Tensor  # (1, 3)
+
+    def __init__(
+        self,
+        channels: int,
+        pose: Tensor,
+        shape: Tensor,
+        camera: Tensor,
+        *,
+        hidden: int = 1024,
+        rounds: int = 3,
+        dropout: float = 0.5,
+    ) -> None:
+        """`pose` (6 P,), `shape` (S,) and `camera` (3,) are where the first round begins."""
+        super().__init__()
+        self.rounds = rounds
+        self.fc1 = nn.Linear(channels + len(pose) + len(shape) + len(camera), hidden)
+        self.fc2 = nn.Linear(hidden, hidden)
+        self.dropout = nn.Dropout(dropout)
+        self.decpose = nn.Linear(hidden, len(pose))
+        self.decshape = nn.Linear(hidden, len(shape))
+        self.deccam = nn.Linear(hidden, len(camera))
+        for layer in (self.decpose, self.decshape, self.deccam):
+            nn.init.xavier_uniform_(layer.weight, gain=0.01)  # the first estimates are near the mean body
+        self.register_buffer("init_pose", pose[None].float())
+        self.register_buffer("init_shape", shape[None].float())
+        self.register_buffer("init_cam", camera[None].float())
+
+    def forward(self, features: Tensor) -> Estimate:
+        """The estimate for feature maps (B, C, H, W)."""
+        pooled = features.mean(dim=(2, 3))
+        pose, shape, camera = (
+            start.expand(len(pooled), -1) for start in (self.init_pose, self.init_shape, self.init_cam)
+        )
+        for _ in range(self.rounds):
+            hidden = self.dropout(self.fc1(torch.cat([pooled, pose, shape, camera], dim=1)))
+            hidden = self.dropout(self.fc2(hidden))
+            pose, shape = pose + self.decpose(hidden), shape + self.decshape(hidden)
+            camera = camera + self.deccam(hidden)
+        # few numbers, and their squares are small: full precision whatever the features have
+        return Estimate(from_six(pose.float().view(len(pose), -1, 6)), shape.float(), camera.float())
+
+
+def facing_the_camera(poses: int) -> Tensor:
+    """The rest pose (6 P,) turned about x, so that a body whose y points up stands upright before the camera."""
+    rotations = torch.eye(3).repeat(poses, 1, 1)
+    rotations[0] = torch.tensor([[1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, -1.0]])
+    return to_six(rotations).flatten()

@@ -1,0 +1,77 @@
+"""From a person in a picture to a network input: the crop, and the body that turns and is mirrored with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from posecli import geometry
+from posecli.transforms import NO_PIXELS, CropTransform, cut_out, vary_colors
+from posecli.types import Array, Example, FloatArray, ImageArray, Sample
+from posecli_mesh.config import MeshAugmentation
+
+MIRROR = np.array([-1.0, 1.0, 1.0])  # what a mirror does to the x of camera and body alike
+
+
+@dataclass(frozen=True)
+class MeshTransform(CropTransform):
+    """Cuts the sample's first person out along its box: input `image` (H, W, 3) uint8 RGB.
+
+    Targets, all float32: `keypoints` (K, 2) in input pixels and `visible` (K,), 1 where labelled; `keypoints_3d` (K, 3)
+    millimetres and `known` (K,); `rotations` (P, 3, 3), `shape` (S,) and `has_body` (), 1 where those two are labelled;
+    `draw` () float64, a random number from 0 to below 1.
+    """
+
+    mirror_index: tuple[int, ...] = ()  # (P,): see Body.mirror_index
+    shapes: int = 0  # S
+
+    def __call__(self, sample: Sample, generator: np.random.Generator) -> Example:
+        center, scale = self._rectangle(sample, generator)
+        rotation, flip = self._turn(generator)
+        scale = geometry.fit_aspect(scale, self.size[0] / self.size[1])
+        matrix = geometry.crop_matrix(center, scale, self.size, rotation, flip)
+        image = self._varied(self._pixels(sample, matrix, scale), generator)
+        keypoints, visible = self._targets(sample, matrix, flip)
+        targets = {"keypoints": keypoints, "visible": visible} | self._body(sample, _turn_matrix(rotation), flip)
+        targets["draw"] = np.asarray(generator.random())
+        kept = sample if not isinstance(sample.image, np.ndarray) else dataclasses.replace(sample, image=NO_PIXELS)
+        return Example({"image": image}, targets, kept, geometry.invert(matrix))
+
+    def _varied(self, image: ImageArray, generator: np.random.Generator) -> ImageArray:
+        if self.augmentation is None:
+            return image
+        if isinstance(self.augmentation, MeshAugmentation) and self.augmentation.channel_noise:
+            factors = 1 + generator.uniform(-1, 1, 3) * self.augmentation.channel_noise
+            image = np.clip(image * factors, 0, 255).astype(np.uint8)
+        return cut_out(vary_colors(image, self.augmentation, generator), self.augmentation, generator)
+
+    def _body(self, sample: Sample, turn: FloatArray, flip: bool) -> dict[str, Array]:
+        """What is known of the body in 3D, turned with the picture and mirrored after that."""
+        extra, count = sample.people.extra, len(self.skeleton)
+        points = np.asarray(extra["keypoints_3d"][0]) if "keypoints_3d" in extra else np.full((count, 3), np.nan)
+        has_body = bool(extra["has_body"][0]) if "has_body" in extra else "rotations" in extra
+        poses = len(self.mirror_index)
+        rotations = np.array(extra["rotations"][0]) if has_body else np.repeat(np.eye(3)[None], poses, axis=0)
+        shape = np.asarray(extra["shape"][0]) if has_body else np.zeros(self.shapes)
+        points, rotations[0] = points @ turn.T, turn @ rotations[0]
+        if flip:
+            points = points[self.skeleton.flip_index] * MIRROR
+            rotations = rotations[list(self.mirror_index)] * MIRROR[:, None] * MIRROR
+        known = np.isfinite(points).all(axis=-1)
+        targets = {
+            "keypoints_3d": np.where(known[:, None], points, 0.0),
+            "known": known,
+            "rotations": rotations,
+            "shape": shape,
+            "has_body": np.asarray(has_body),
+        }
+        return {name: np.asarray(values, np.float32) for name, values in targets.items()}
+
+
+def _turn_matrix(degrees: float) -> FloatArray:
+    """The turn (3, 3) about the line of sight that turns pictures counter-clockwise, as `geometry.crop_matrix`."""
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return np.array([[cosine, sine, 0.0], [-sine, cosine, 0.0], [0.0, 0.0, 1.0]])
