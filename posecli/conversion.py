@@ -47,6 +47,7 @@ class Conversion:
     copied: int  # of these written, the others are links
     is_motion: bool  # whether people are followed in 3D
     notes: tuple[str, ...]
+    is_pairs: bool = False  # whether it is about pairs of hands
 
 
 def source_config(name: str, path: str, settings: Sequence[str] = ()) -> DatasetConfig:
@@ -105,7 +106,8 @@ def convert(
             sides.append(Side(files[side], len(taken), len(taken.people), int(taken.people.labelled.sum())))
     placed = sum(1 for name in names if name)
     moves = {"keypoints_3d", "track_id"} <= set(dataset.people.extra)
-    return Conversion(dataset.name, tuple(reversed(sides)), missing, placed, copied, moves, dataset.notes)
+    pairs = "hand_type" in dataset.people.extra
+    return Conversion(dataset.name, tuple(reversed(sides)), missing, placed, copied, moves, dataset.notes, pairs)
 
 
 def _check_place(config: DatasetConfig, files: dict[str, Path], force: bool) -> None:

@@ -23,7 +23,7 @@ from posecli.conversion import picture_names
 from posecli.datasets.coco import parse_json
 from posecli.datasets.coco_skeleton import find_sidecar, flip_faults, from_fields, read_skeleton, to_fields
 from posecli.datasets.coco_writer import annotation_records, category_records, image_records
-from posecli.datasets.config import KnownKeypointsConfig
+from posecli.datasets.config import InterHandConfig, KnownKeypointsConfig
 from posecli.datasets.detect import coco_like, detect_dataset
 from posecli.datasets.pictures import find_pictures, picture_size
 from posecli.skeleton import house_skeleton
@@ -158,7 +158,10 @@ def check(path: Path, images: Path | None = None, decode: bool = True) -> list[C
 
 def _check_file(file: Path, images: Path | None, decode: bool) -> Checked:
     """An annotation file as it stands; datasets of known keypoints are held to those, not to what the file says."""
-    document, config = parse_json(file), coco_like(file)
+    config = coco_like(file)
+    if isinstance(config, InterHandConfig):  # what reading leaves out is named there
+        return _check_read(str(file), config.model_copy(update={"images": images}).refusing().build(), decode)
+    document = parse_json(file)
     if isinstance(config, KnownKeypointsConfig):
         if isinstance(document, list):
             return _check_read(str(file), config.model_copy(update={"images": images}).build(), decode)

@@ -18,6 +18,7 @@ from posecli.conversion import convert, source_config
 from posecli.datasets.coco import coco_dataset
 from posecli.datasets.coco_writer import CocoWriter
 from posecli.datasets.config import InterHandConfig
+from posecli.datasets.detect import detect_dataset
 from posecli.datasets.interhand import PADDED, find_data, interhand_dataset
 from posecli.datasets.synthetic_hands import synthetic_hands
 from posecli.types import Dataset
@@ -278,6 +279,21 @@ def test_published_layouts(
         cv2.imwrite(str(tmp_path / "images" / part / f"{row}.png"), np.zeros((144, 144, 3), np.uint8))
     dataset = InterHandConfig(path=tmp_path, **options).build()
     assert str(dataset.images[0]) == str(tmp_path / "images" / part / "0.png")
+
+
+def test_data_is_recognised(files: tuple[Document, Document, Document], pictures: Path) -> None:
+    """--data takes a data file, a folder of three files, or the published folder with sides of its own."""
+    path = write(pictures, files)
+    for data in (path, pictures):
+        train, val, reason = detect_dataset(data)
+        assert isinstance(train, InterHandConfig)
+        assert (len(train.build()), len(val.build())) == (5, 1), reason
+    published = pictures / "published"
+    for part in ("train", "test"):
+        write(published / "annotations/all", files, f"InterHand2.6M_{part}")
+    sides = detect_dataset(published)
+    assert [side.part for side in sides[:2] if isinstance(side, InterHandConfig)] == ["train", "test"]
+    assert "score on test" in sides[2]
 
 
 def test_files_that_are_not_there(files: tuple[Document, Document, Document], tmp_path: Path) -> None:

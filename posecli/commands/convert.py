@@ -71,4 +71,5 @@ def _report(done: Conversion, out: Path, to: str) -> None:
     if done.missing:
         console.warn(f"{len(done.missing)} pictures are missing and left out, the first is {done.missing[0]}")
     if to == "coco":
-        console.note(f"next: posecli train --algo {'lifter' if done.is_motion else 'topdown'} --data {out}")
+        family = "lifter" if done.is_motion else "interhand" if done.is_pairs else "topdown"
+        console.note(f"next: posecli train --algo {family} --data {out}")

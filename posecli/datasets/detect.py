@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from posecli.console import PosecliError
 from posecli.datasets.config import (
@@ -13,6 +14,7 @@ from posecli.datasets.config import (
     CocoWholeBodyConfig,
     CrowdPoseConfig,
     DeepLabCutConfig,
+    InterHandConfig,
     LspConfig,
     MhpConfig,
     SplitConfig,
@@ -35,8 +37,8 @@ def detect_dataset(path: Path, seed: int = 0) -> Found:
     """The configs of the train and val side of the data at `path`, absolute paths in them, and the reason.
 
     Knows a folder with train.json and val.json (as `posecli convert` writes), COCO's own layout, one annotation file
-    (alone or in a folder), a DeepLabCut project, an LSP or LSPET folder. Without a split of its own the data is split
-    by `seed`, 80 to 20. Raises PosecliError saying what was looked for.
+    (alone or in a folder), InterHand2.6M, a DeepLabCut project, an LSP or LSPET folder. Without a split of its own
+    the data is split by `seed`, 80 to 20. Raises PosecliError saying what was looked for.
     """
     path = path.expanduser().absolute()
     if path.is_file() and path.suffix.lower() == ".json":
@@ -45,22 +47,25 @@ def detect_dataset(path: Path, seed: int = 0) -> Found:
         path = path.parent
     if not path.is_dir():
         raise PosecliError(f"--data {path}: no such {'file or folder' if not path.exists() else 'dataset'}")
-    attempts: tuple[Callable[[Path, int], Found | None], ...] = (_pair, _deeplabcut, _lsp, _alone)
+    attempts: tuple[Callable[[Path, int], Found | None], ...] = (_interhand, _pair, _deeplabcut, _lsp, _alone)
     for attempt in attempts:
         found = attempt(path, seed)
         if found is not None:
             return found
     raise PosecliError(
-        f"--data {path}: no train.json and val.json, no single annotation file, no DeepLabCut config.yaml with "
-        "labeled-data, no joints.mat in it; see posecli convert --help"
+        f"--data {path}: no train.json and val.json, no single annotation file, no *_joint_3d.json of InterHand2.6M, "
+        "no DeepLabCut config.yaml with labeled-data, no joints.mat in it; see posecli convert --help"
     )
 
 
 def coco_like(file: Path) -> StoredDatasetConfig:
     """The config for an annotation file: that of the first dataset whose own words it holds, else plain COCO.
 
-    Files that posecli wrote state their flip pairs and are COCO's whatever they were before.
+    Files that posecli wrote state their flip pairs and are COCO's whatever they were before. One that has its joints in
+    another file beside it is InterHand2.6M's.
     """
+    if file.name.endswith("_data.json") and file.with_name(file.name.replace("_data.json", "_joint_3d.json")).is_file():
+        return InterHandConfig(path=file)
     if file.stat().st_size:
         with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
             for config, words in OWN_WORDS:
@@ -75,6 +80,20 @@ def _split(config: StoredDatasetConfig, seed: int, reason: str) -> Found:
     ]
     shares = f"{1 - VAL:.0%} of its pictures to train and {VAL:.0%} to score, drawn by seed {seed}"
     return sides[0], sides[1], f"{reason}: {shares}"
+
+
+def _interhand(path: Path, seed: int) -> Found | None:
+    """InterHand2.6M's folder: its own train side, and its val or test side."""
+    places = ("*_joint_3d.json", "*/*_joint_3d.json", "annotations/*/*_joint_3d.json")
+    names = [file.name for place in places for file in path.glob(place)]
+    if not names:
+        return None
+    parts = {part for part in ("train", "val", "test") if any(f"_{part}_" in name for name in names)}
+    held_out: Literal["val", "test"] = "val" if "val" in parts else "test"
+    if {"train", held_out} <= parts:
+        reason = f"InterHand2.6M: train on its train files, score on {held_out}"
+        return InterHandConfig(path=path, part="train"), InterHandConfig(path=path, part=held_out), reason
+    return _split(InterHandConfig(path=path), seed, "InterHand2.6M")
 
 
 def _pair(path: Path, seed: int) -> Found | None:
