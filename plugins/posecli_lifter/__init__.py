@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from posecli import hookimpl
 from posecli.config import DatasetConfig, ModelConfig
 from posecli_lifter.config import DSTFormerConfig, PartlyLabelledConfig, TemporalConfig
+
+if TYPE_CHECKING:
+    import typer
 
 
 @hookimpl
@@ -15,3 +20,10 @@ def posecli_models() -> list[type[ModelConfig]]:
 @hookimpl
 def posecli_datasets() -> list[type[DatasetConfig]]:
     return [PartlyLabelledConfig]
+
+
+@hookimpl
+def posecli_benchmarks(app: typer.Typer) -> None:
+    from posecli_lifter.benchmark import add
+
+    add(app)

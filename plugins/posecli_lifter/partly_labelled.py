@@ -8,28 +8,28 @@ from collections.abc import Sequence
 import numpy as np
 
 from posecli.console import PosecliError
-from posecli.types import BoolArray, Camera, Dataset, Made, People
+from posecli.types import BoolArray, Dataset, Item, Made, People
 
 
-class Joined(Made[Camera]):
-    """The cameras of two datasets, one after the other."""
+class Joined(Made[Item]):
+    """The items of two sequences, one after the other."""
 
-    def __init__(self, first: Sequence[Camera], second: Sequence[Camera]) -> None:
+    def __init__(self, first: Sequence[Item], second: Sequence[Item]) -> None:
         self.first = first
         self.second = second
 
     def __len__(self) -> int:
         return len(self.first) + len(self.second)
 
-    def item(self, index: int) -> Camera:
+    def item(self, index: int) -> Item:
         return self.first[index] if index < len(self.first) else self.second[index - len(self.first)]
 
 
 def partly_labelled(labelled: Dataset, unlabelled: Dataset, share: float = 1.0) -> Dataset:
-    """Both datasets in one, without pictures; the 3D of `unlabelled` is unknown, its cameras are kept.
+    """Both datasets in one; the 3D of `unlabelled` is unknown, its cameras are kept.
 
-    Of the labelled clips the share keeps its 3D, spread evenly over them. Raises PosecliError when the keypoints are
-    not the same, a dataset has no cameras, or a sample is in both.
+    The ids of the unlabelled samples begin with `unlabelled/`. Of the labelled clips the share keeps its 3D, spread
+    evenly over them. Raises PosecliError when the keypoints are not the same or a dataset has no cameras.
     """
     if labelled.skeleton.names != unlabelled.skeleton.names:
         raise PosecliError(
@@ -37,19 +37,16 @@ def partly_labelled(labelled: Dataset, unlabelled: Dataset, share: float = 1.0) 
         )
     if labelled.cameras is None or unlabelled.cameras is None:
         raise PosecliError("poses of unlabelled clips are projected by their cameras: one of the datasets has none")
-    both = set(labelled.ids) & set(unlabelled.ids)
-    if both:
-        raise PosecliError(f"sample {sorted(map(str, both))[0]} is in the labelled and in the unlabelled data")
     kept = _kept_clips(labelled.people, share)
     people = People.concatenate([_hidden(labelled.people, ~kept), _hidden(_later(unlabelled, labelled), True)])
     return dataclasses.replace(
         labelled,
         name=f"{labelled.name} and {unlabelled.name}",
-        ids=[*labelled.ids, *unlabelled.ids],
+        ids=[*labelled.ids, *(f"unlabelled/{name}" for name in unlabelled.ids)],
         sizes=np.concatenate([labelled.sizes, unlabelled.sizes]),
         offsets=np.concatenate([labelled.offsets, unlabelled.offsets[1:] + labelled.offsets[-1]]),
         people=people,
-        images=[*labelled.images, *unlabelled.images],
+        images=Joined(labelled.images, unlabelled.images),
         cameras=Joined(labelled.cameras, unlabelled.cameras),
         notes=(f"3D is known in {int(kept.sum())} of {len(people)} rows",),
     )

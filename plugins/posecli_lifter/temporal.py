@@ -7,8 +7,10 @@ repeated. SimpleBaseline3D is Martinez et al., ICCV 2017.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -38,17 +40,50 @@ class Step(nn.Module):
         weight, bias = self._folded()
         reach = (len(weight) - 1) * dilation
         count = len(frames) - reach
-        total = torch.addmm(bias, frames[:count], weight[0])
+        total = torch.addmm(bias, frames[:count], weight[0].T)
         for place in range(1, len(weight)):
-            total.addmm_(frames[place * dilation : place * dilation + count], weight[place])
+            total.addmm_(frames[place * dilation : place * dilation + count], weight[place].T)
         return total.relu_()
 
     def _folded(self) -> tuple[Tensor, Tensor]:
-        """The kernel (k, C, D) and bias (D,) that do convolution and normalisation at once."""
+        """The kernel (k, D, C) and bias (D,) that do convolution and normalisation at once."""
         assert self.bn.running_mean is not None
         assert self.bn.running_var is not None
         scale = self.bn.weight / torch.sqrt(self.bn.running_var + self.bn.eps)
-        return self.conv.weight.permute(2, 1, 0) * scale, self.bn.bias - self.bn.running_mean * scale
+        weight = (self.conv.weight * scale[:, None, None]).permute(2, 0, 1).contiguous()
+        return weight, self.bn.bias - self.bn.running_mean * scale
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A clip (T, C) whose first and last frames go on for a while, which need no computing: they are all alike."""
+
+    frames: Tensor  # (T, C)
+    before: int  # copies of the first frame that stand before it
+    after: int  # copies of the last frame that stand after it
+
+    @classmethod
+    def of(cls, clip: Tensor) -> Stretch:
+        """A clip (T, C) without the copies at its ends."""
+        other = (clip != clip[0]).any(dim=1).nonzero()
+        if not len(other):
+            return cls(clip[:1], len(clip) - 1, 0)
+        before = int(other[0]) - 1
+        after = len(clip) - 2 - int((clip != clip[-1]).any(dim=1).nonzero()[-1])
+        return cls(clip[before : len(clip) - after], before, after)
+
+    def through(self, layer: Callable[[Tensor], Tensor], reach: int) -> Stretch:
+        """After a layer that makes T - reach frames of T: as many copies as it sees at once are put back."""
+        before, after = min(self.before, reach), min(self.after, reach)
+        ends = [self.frames[:1].expand(before, -1), self.frames, self.frames[-1:].expand(after, -1)]
+        if len(self.frames) + before + after <= reach:  # a clip of copies, mostly
+            return Stretch(layer(self.whole()), 0, 0)
+        return Stretch(layer(torch.cat(ends)), self.before - before, self.after - after)
+
+    def whole(self) -> Tensor:
+        """All frames, the copies too."""
+        ends = [self.frames[:1].expand(self.before, -1), self.frames, self.frames[-1:].expand(self.after, -1)]
+        return torch.cat(ends)
 
 
 class Block(nn.Module):
@@ -140,12 +175,13 @@ class TemporalNetwork(nn.Module):
 
     def _products(self, clip: Tensor) -> Tensor:
         """`dilated` for one clip (T, C) -> (T', D)."""
-        features = self.expand_conv.products(clip)
         dilation = self.kernels[0]
+        stretch = Stretch.of(clip).through(self.expand_conv.products, dilation - 1)
         for block in self._blocks():
-            features = block.products(features, dilation)
+            layer = functools.partial(block.products, dilation=dilation)
+            stretch = stretch.through(layer, (block.kernel - 1) * dilation)
             dilation *= block.kernel
-        return features
+        return stretch.whole()
 
     def _blocks(self) -> list[Block]:
         return [block for block in self.tcn_blocks if isinstance(block, Block)]
