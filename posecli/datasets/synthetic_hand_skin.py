@@ -64,17 +64,17 @@ def facets() -> Facets:
     corners: list[IntArray] = []
     material: list[str] = []
     start = 0
-    for finger in range(len(FINGERS)):
-        rings = len(_finger_rings(finger))
+    rings = len(FINGER_RINGS)
+    for _ in FINGERS:
         tube, cap = _rings(rings, AROUND_FINGER, start), _cap(AROUND_FINGER, start + AROUND_FINGER * (rings - 1))
         corners += [tube, cap]
         sides = ["skin", "knuckle", "skin", "palm", "palm", "palm"]  # around a ring from the thumb's side
         material += [_finger_side(sides, ring, side) for ring in range(rings - 1) for side in range(AROUND_FINGER)]
         material += ["palm"] * len(cap)
         start += AROUND_FINGER * rings
-        corners.append(np.array([[start, start + 1, start + 2, start + 3]]))
-        material.append("nail")
-        start += 4
+    corners.append(start + np.arange(4 * len(FINGERS)).reshape(-1, 4))
+    material += ["nail"] * len(FINGERS)
+    start += 4 * len(FINGERS)
     palm = [_rings(len(PALM_RINGS), AROUND_PALM, start), _cap(AROUND_PALM, start + AROUND_PALM * (len(PALM_RINGS) - 1))]
     corners += palm
     material += ["skin" if side < 5 else "palm" for _ in PALM_RINGS[1:] for side in range(AROUND_PALM)]
@@ -100,10 +100,6 @@ def _finger_side(sides: list[str], ring: int, side: int) -> str:
     return name if name != "knuckle" or ring in (2, 4) else "skin"
 
 
-def _finger_rings(finger: int) -> tuple[tuple[int, float, float], ...]:
-    return THUMB_RINGS if finger == 0 else FINGER_RINGS
-
-
 @functools.cache
 def _circle(around: int) -> FloatArray:
     """Corners of a ring as y and z, (around, 2): from the thumb's side over the back to the other side and the palm."""
@@ -113,32 +109,32 @@ def _circle(around: int) -> FloatArray:
 
 def place_skin(hands: Hands) -> FloatArray:
     """The vertices (M, V, 3) of hands in their own frames, millimetres."""
-    parts = [part for finger in range(len(FINGERS)) for part in (_finger(hands, finger), _nail(hands, finger))]
-    return np.concatenate([*parts, _palm(hands), _forearm(hands), _web(hands)], axis=1)
+    parts = (_fingers(hands), _nails(hands), _palm(hands), _forearm(hands), _web(hands))
+    return np.concatenate([part.reshape(len(hands.joints), -1, 3) for part in parts], axis=1)
 
 
-def _finger(hands: Hands, finger: int) -> FloatArray:
-    rings = _finger_rings(finger)
-    bone = np.array([ring[0] for ring in rings])
-    along, girth = np.array([ring[1] for ring in rings]), np.array([ring[2] for ring in rings])
-    circle = _circle(AROUND_FINGER)
-    local = np.empty((len(hands.joints), len(rings), AROUND_FINGER, 3))
-    local[..., 0] = (along * hands.bones[:, finger, bone])[..., None]
-    width = girth * hands.girths[:, finger, None]  # (M, R)
-    local[..., 1:] = width[..., None, None] * circle * np.array([1.0, 0.9])
-    frames = hands.frames[:, finger, bone]  # (M, R, 3, 3)
-    origin = hands.joints[:, 4 * finger + 3 - bone]  # (M, R, 3)
-    return (local @ np.swapaxes(frames, -1, -2) + origin[:, :, None]).reshape(len(local), -1, 3)
+def _fingers(hands: Hands) -> FloatArray:
+    """The rings of all fingers, (M, 5, R, 6, 3)."""
+    bone = np.array([ring[0] for ring in FINGER_RINGS])  # (R,), the thumb's alike
+    table = np.array([THUMB_RINGS, *[FINGER_RINGS] * 4])  # (5, R, 3)
+    width = table[..., 2] * hands.girths[..., None]  # (M, 5, R)
+    local = np.empty((*width.shape, AROUND_FINGER, 3))
+    local[..., 0] = (table[..., 1] * hands.bones[:, :, bone])[..., None]
+    local[..., 1:] = width[..., None, None] * (_circle(AROUND_FINGER) * np.array([1.0, 0.9]))
+    frames = hands.frames[:, :, bone]  # (M, 5, R, 3, 3)
+    origin = hands.joints[:, 4 * np.arange(5)[:, None] + 3 - bone]  # (M, 5, R, 3)
+    return np.asarray(local @ np.swapaxes(frames, -1, -2) + origin[:, :, :, None])
 
 
-def _nail(hands: Hands, finger: int) -> FloatArray:
-    length, girth = hands.bones[:, finger, 2], hands.girths[:, finger]
-    local = np.zeros((len(length), 4, 3))
-    local[:, :, 0] = length[:, None] * np.array([0.45, 0.45, 0.95, 0.95])
-    local[:, :, 1] = girth[:, None] * np.array([0.5, -0.5, -0.42, 0.42])
-    local[:, :, 2] = girth[:, None] * np.array([0.78, 0.78, 0.6, 0.6])
-    frame, origin = hands.frames[:, finger, 2], hands.joints[:, 4 * finger + 1]
-    return np.asarray(local @ np.swapaxes(frame, -1, -2) + origin[:, None])
+def _nails(hands: Hands) -> FloatArray:
+    """The corners of all nails, (M, 5, 4, 3)."""
+    length, girth = hands.bones[:, :, 2, None], hands.girths[..., None]
+    local = np.empty((len(length), 5, 4, 3))
+    local[..., 0] = length * np.array([0.45, 0.45, 0.95, 0.95])
+    local[..., 1] = girth * np.array([0.5, -0.5, -0.42, 0.42])
+    local[..., 2] = girth * np.array([0.78, 0.78, 0.6, 0.6])
+    frame, origin = hands.frames[:, :, 2], hands.joints[:, 1:20:4]
+    return np.asarray(local @ np.swapaxes(frame, -1, -2) + origin[:, :, None])
 
 
 def _palm(hands: Hands) -> FloatArray:
