@@ -62,6 +62,8 @@ def evaluate_model(
     distributed.join(place)
     trained = open_trained(model, place, settings=settings, threshold=0.05)
     truth = _validation(trained, data, strict)
+    for note in truth.notes:
+        _say(console.note, note)
     _check_skeletons(trained.algorithm.skeleton, truth)
     chosen = build_metrics(metrics, truth.skeleton) if metrics else _possible(_metrics(trained, truth), truth.skeleton)
     predictions = predict_dataset(
@@ -83,13 +85,14 @@ def evaluate_results(results: Path, data: Path, metrics: Sequence[str] = ()) -> 
     predictions = list(iterate_results(results))
     truth = _labels(data)
     _check_skeletons(header.skeleton, truth)
-    chosen = build_metrics(metrics or usual_metrics(truth.skeleton), truth.skeleton)
+    dimensions = next((one.people.keypoints.shape[2] for one in predictions if len(one.people)), 2)
+    chosen = build_metrics(metrics or usual_metrics(truth.skeleton, dimensions), truth.skeleton)
     return Evaluation(truth, predictions, score(truth, predictions, chosen), header)
 
 
-def scored_data(path: Path) -> Dataset:
+def scored_data(path: Path, strict: bool = False) -> Dataset:
     """What to score against at `path`: all of an annotation file, else the validation side of what `train` takes."""
-    return _scored_config(path).build()
+    return _scored_config(path).refusing(strict).build()
 
 
 def _scored_config(path: Path) -> StoredDatasetConfig:
@@ -153,8 +156,11 @@ def build_metrics(texts: Sequence[str], skeleton: Skeleton) -> list[Metric]:
     return [parse_metric(text).build(skeleton) for text in dict.fromkeys(texts)]
 
 
-def usual_metrics(skeleton: Skeleton) -> tuple[str, ...]:
-    """What to score with where nobody said: AP where there are sigmas, and PCK."""
+def usual_metrics(skeleton: Skeleton, dimensions: int = 2) -> tuple[str, ...]:
+    """What to score with where nobody said: AP where there are sigmas, and PCK; errors of 3D poses with and without
+    alignment."""
+    if dimensions == 3:
+        return ("mpjpe", "p-mpjpe")
     return ("pck", "epe") if skeleton.sigmas is None else ("ap", "pck")
 
 
@@ -183,7 +189,7 @@ def score(truth: Dataset, predictions: Sequence[Prediction], metrics: Sequence[M
 def _validation(trained: Trained, data: Path | None, strict: bool = False) -> Dataset:
     """The data to score on."""
     if data is not None:
-        return scored_data(data)
+        return scored_data(data, strict)
     if trained.experiment is None:
         raise PosecliError(f"{trained.name} brings no data of its own: say what to score it on with --data")
     return trained.experiment.data.val.refusing(strict).build()

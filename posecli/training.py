@@ -174,7 +174,7 @@ class Training:
         self.first = distributed.rank() == 0  # the rank that prints and writes
         _seed(config.seed)
         samples, self.truth = _datasets(experiment, strict)
-        for note in samples.notes if self.first else ():
+        for note in dict.fromkeys((*samples.notes, *self.truth.notes)) if self.first else ():
             console.note(note)
         algorithm = (experiment.model if fresh else _without_downloads(experiment.model)).build(samples.skeleton)
         self.units = algorithm.units(samples, train=True)
