@@ -190,8 +190,9 @@ def _dense(state: Mapping[str, Any]) -> Array | None:
     shape = state.get("_shape", state.get("shape"))
     if shape is None or "data" not in state:
         return None
-    if "row" in state:
-        return np.asarray(sparse.coo_matrix((state["data"], (state["row"], state["col"])), shape=shape).toarray())
+    if "row" in state or "coords" in state:  # before and since scipy 1.11
+        places = state["coords"] if "coords" in state else (state["row"], state["col"])
+        return np.asarray(sparse.coo_matrix((state["data"], tuple(places)), shape=shape).toarray())
     if "indptr" not in state:
         return None
     by_columns = len(state["indptr"]) == shape[1] + 1
