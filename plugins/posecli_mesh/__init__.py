@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from posecli import hookimpl
-from posecli.config import ModelConfig
+from posecli.config import DatasetConfig, ModelConfig
 from posecli_mesh.config import HMRConfig
+from posecli_mesh.dataset_config import DATASETS
 
 if TYPE_CHECKING:
     import typer
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
 @hookimpl
 def posecli_models() -> list[type[ModelConfig]]:
     return [HMRConfig]
+
+
+@hookimpl
+def posecli_datasets() -> list[type[DatasetConfig]]:
+    return DATASETS
 
 
 @hookimpl
