@@ -80,7 +80,8 @@ def describe(people: People, there: BoolArray, row: int) -> str:
         text += f" (right {chances[0]:.0%}, left {chances[1]:.0%})"
     depth = float(people.extra["root_depth"][row]) if "root_depth" in people.extra else float("nan")
     if right and left and np.isfinite(depth):
-        text += f", left wrist {abs(depth):.0f} mm {'behind' if depth > 0 else 'before'} the right one"
+        way = "behind" if depth > 0 else "before"
+        text += f", left wrist {abs(depth):.0f} mm {way} the right one" if round(depth) else ", wrists equally far"
     return text
 
 

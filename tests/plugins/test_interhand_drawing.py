@@ -60,6 +60,8 @@ def test_words(both: Dataset, hand_type: list[float], words: str) -> None:
 def test_words_of_the_truth_have_no_probabilities(both: Dataset) -> None:
     people = both[0].people.with_extra(root_depth=np.array([7.4]))
     assert describe(people, present(people), 0) == "both hands, left wrist 7 mm behind the right one"
+    level = both[0].people.with_extra(root_depth=np.array([-0.4]))
+    assert describe(level, present(level), 0) == "both hands, wrists equally far"
 
 
 def test_hands_that_are_not_there_are_not_drawn(both: Dataset) -> None:
