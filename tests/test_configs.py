@@ -30,8 +30,9 @@ def test_config_is_right(name: str) -> None:
 
 @pytest.mark.parametrize("name", config_names())
 def test_config_builds_its_model(name: str) -> None:
-    """For 17 keypoints of COCO, or of Human3.6M to lift; without weights, which would take seconds to draw."""
-    skeleton = house_skeleton("h36m" if name.startswith("lifter/") else "coco")
+    """For keypoints of COCO, of Human3.6M to lift, or of a pair of hands; without weights, which would take seconds to draw."""
+    families = {"lifter": "h36m", "interhand": "interhand"}
+    skeleton = house_skeleton(families.get(name.split("/")[0], "coco"))
     with torch.device("meta"):
         model = experiment(name).model.build(skeleton)
     assert model.skeleton == skeleton

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from posecli import hookimpl
 from posecli.config import MetricConfig, ModelConfig
+from posecli_interhand.config import InterNetConfig
 from posecli_interhand.metric_config import InterHandMetricConfig
 
 
 @hookimpl
 def posecli_models() -> list[type[ModelConfig]]:
-    return []
+    return [InterNetConfig]
 
 
 @hookimpl

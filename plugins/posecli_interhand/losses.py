@@ -1,0 +1,60 @@
+"""InterNet's losses: volumes against Gaussians that are never made, root depths, and which hands there are."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from posecli_interhand.volume import Blobs
+
+
+def volume_error(volumes: Tensor, blobs: Blobs) -> Tensor:
+    """The mean over all B K D H W voxels of weight times squared difference from the Gaussians, a scalar in float32.
+
+    Equal to the error against `blobs.full()`: sum (P - T)^2 = sum P^2 - 2 sum P T + sum T^2, where T is a product of
+    three vectors, so that the second sum is three products of matrices and vectors and the third one of three numbers.
+    """
+    total: Tensor = _VolumeError.apply(volumes.float(), *blobs)
+    return total / volumes.numel()
+
+
+class _VolumeError(torch.autograd.Function):
+    """The weighted sum of squared differences. The gradient is made in one tensor of the size of the volumes."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, volumes: Tensor, x: Tensor, y: Tensor, z: Tensor, weights: Tensor) -> Tensor:
+        ctx.save_for_backward(volumes, x, y, z, weights)
+        batch, joints, depth, height, width = volumes.shape
+        count = batch * joints
+        rows = volumes.reshape(count, depth * height, width)
+        product = torch.bmm(rows, x.reshape(count, width, 1)).view(count, depth, height)
+        product = torch.bmm(product, y.reshape(count, height, 1)).view(count, depth)
+        product = (product * z.reshape(count, depth)).sum(dim=1)
+        flat = volumes.reshape(count, -1)
+        own = torch.linalg.vector_norm(flat, dim=1) ** 2
+        target = torch.stack([(factor * factor).sum(dim=-1) for factor in (x, y, z)]).prod(dim=0).reshape(count)
+        total: Tensor = ((own - 2 * product + target) * weights.reshape(count)).sum()
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        volumes, x, y, z, weights = ctx.saved_tensors  # type: ignore[attr-defined]  # torch's context takes attributes
+        scale = 2 * gradient * weights
+        result = volumes * scale[..., None, None, None]
+        plane = (scale[..., None] * z)[..., :, None] * y[..., None, :]  # (B, K, D, H)
+        result.addcmul_(plane[..., None], x[..., None, None, :], value=-1)
+        return result, None, None, None, None
+
+
+def root_error(places: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
+    """The mean of |difference| times weight of places in bins (B, 1), a scalar."""
+    return (((places.float() - truth) * weights).abs()).mean()
+
+
+def type_error(logits: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
+    """The mean of binary cross entropy times weight of logits (B, 2); `valid` is (B,)."""
+    errors = F.binary_cross_entropy_with_logits(logits.float(), truth.float(), reduction="none")
+    return (errors * valid.float()[:, None]).mean()
