@@ -12,7 +12,7 @@ from posecli_associative.grouping import STEP
 from posecli_associative.peaks import Members, places, quarter_step
 from posecli_associative.squares import AREA, SIDE, Level, where
 
-AT_ONCE = 2**20  # cells that are looked at in one go: a few megabytes
+AT_ONCE = 2**17  # cells that are looked at in one go: numbers of them stay in the cache, their memory is used again
 
 
 def fill_missing(
@@ -66,7 +66,7 @@ def best_cells(heatmaps: Tensor, tags: Tensor, maps: Tensor, means: Tensor, weig
     """
     if not len(maps):
         return maps
-    layers = tags.permute(4, 0, 1, 2, 3).flatten(1, 2)  # (L, N, H, W)
+    layers = tags.permute(4, 0, 1, 2, 3).flatten(1, 2).contiguous()  # (L, N, H, W)
     search = Search(Level(heatmaps.flatten(0, 1), layers, layers), weight)
     chunk = max(1, AT_ONCE // search.squares.size)
     parts = zip(torch.split(maps, chunk), torch.split(means.T, chunk, dim=1), strict=True)

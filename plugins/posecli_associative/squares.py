@@ -95,7 +95,9 @@ class Level:
         height, width = self.highest.shape[1:]
         y = (torch.arange(0, height, SIDE, device=self.highest.device) + SIDE // 2).clamp(max=height - 1)[:, None]
         x = (torch.arange(0, width, SIDE, device=self.highest.device) + SIDE // 2).clamp(max=width - 1)
-        return Level(self.highest[:, y, x], self.least[:, :, y, x], self.greatest[:, :, y, x])
+        least = self.least[:, :, y, x]
+        greatest = least if self.greatest is self.least else self.greatest[:, :, y, x]
+        return Level(self.highest[:, y, x], least, greatest)
 
     def worth(self, maps: Tensor, areas: Tensor, means: Tensor, weight: float) -> Tensor:
         """The most that a cell in `areas` (M, A) of maps (M,) can be worth to people with mean tags (L, M).
@@ -104,11 +106,13 @@ class Level:
         included, so what holds for bounds holds for the numbers computed from them.
         """
         index = (maps[:, None] * self.size + areas).flatten()
-        squared = torch.zeros_like(areas, dtype=self.highest.dtype)
+        squares = []
         for least, greatest, mean in zip(self.least, self.greatest, means[..., None], strict=True):
-            below = _take(least, index, areas) - mean
-            above = below.neg() if self.least is self.greatest else mean - _take(greatest, index, areas)
-            squared = squared + torch.maximum(below, above).clamp(min=0).square()
+            gap = mean - _take(least, index, areas)
+            if self.least is not self.greatest:
+                gap = torch.maximum(-gap, mean - _take(greatest, index, areas)).clamp(min=0)
+            squares.append(gap.square())
+        squared = functools.reduce(torch.add, squares)
         worth: Tensor = _take(self.highest, index, areas) - weight * squared.sqrt().round()
         return worth
 
