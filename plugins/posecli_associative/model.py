@@ -116,9 +116,10 @@ class Associative(Algorithm):
         self, truth: Mapping[str, Tensor], input_size: tuple[int, int], map_size: tuple[int, int]
     ) -> tuple[SceneTargets, Tensor]:
         """Targets of maps (width, height) and their mask (B, h, w), from `keypoints`, `visible` and `mask`."""
-        targets = encode_scene(
-            truth["keypoints"], truth["visible"], input_size, map_size, self.sigma, self.unbiased, self.cells
-        )
+        used = truth["visible"].any(dim=2).any(dim=0)  # rows after the last person are empty in every picture
+        people = int(used.nonzero().max()) + 1 if used.any() else 1
+        keypoints, visible = truth["keypoints"][:, :people], truth["visible"][:, :people]
+        targets = encode_scene(keypoints, visible, input_size, map_size, self.sigma, self.unbiased, self.cells)
         return targets, resize_mask(truth["mask"], map_size)
 
     def compare(self, outputs: Sequence[Tensor], targets: Sequence[tuple[SceneTargets, Tensor]]) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from posecli.console import PosecliError
 from posecli.types import FloatArray, Sample
 
 APART = 10.0  # between the tags of two people: far beyond any threshold
+FAR = 1e6  # input pixels: where nobody stands
 NEARER = 1e-3  # a cell's tag differs from its person's by this much a pixel of distance, at most 1 % of APART
 
 
@@ -23,7 +24,7 @@ def true_tags(batch: Batch, map_size: tuple[int, int]) -> Tensor:
     """
     height, width = batch.inputs["image"].shape[1:3]
     steps = width / map_size[1], height / map_size[0]  # input pixels a cell
-    down, across = (torch.arange(cells, dtype=torch.float64) for cells in map_size)
+    down, across = (torch.arange(cells, dtype=torch.float32) for cells in map_size)
     maps = []
     for sample, undo in zip(batch.samples, batch.undo.numpy(), strict=True):
         points = torch.from_numpy(_truth(sample, undo))  # (N, K, 2) input pixels
@@ -36,14 +37,14 @@ def _truth(sample: Sample, undo: FloatArray) -> FloatArray:
     if people.instance_scores is not None:
         raise PosecliError("model.decode.tags=oracle needs labelled pictures: score with `posecli eval`")
     points = np.where(people.labelled[..., None], people.keypoints, np.nan)[~people.crowd]
-    return geometry.apply(geometry.invert(undo), points.astype(np.float64))
+    return geometry.apply(geometry.invert(undo), points.astype(np.float64)).astype(np.float32)
 
 
 def _nearest(points: Tensor, across: Tensor, down: Tensor) -> Tensor:
     """(K, h, w) for points (N, K, 2), NaN for unknown; cells stand at `across` (w,) and `down` (h,)."""
-    joints = points.shape[1]
-    nobody = torch.full((1, joints, len(down), len(across)), 1e6, dtype=torch.float64)
-    gaps = points[:, :, 0, None] - across, points[:, :, 1, None] - down
-    distances = torch.hypot(gaps[0][:, :, None], gaps[1][..., None])  # (N, K, h, w)
-    nearest, person = torch.cat([distances.nan_to_num(nan=2e6), nobody]).min(dim=0)
-    return person * APART + (nearest * NEARER).clamp(max=APART / 100)
+    nobody = points.new_full((1, points.shape[1], 2), FAR)
+    known = torch.cat([points.nan_to_num(nan=2 * FAR), nobody])  # (N + 1, K, 2)
+    columns = (known[..., 0, None] - across).square()
+    rows = (known[..., 1, None] - down).square()
+    nearest, person = (columns[:, :, None] + rows[..., None]).min(dim=0)  # (K, h, w)
+    return person * APART + (nearest.sqrt() * NEARER).clamp(max=APART / 100)
