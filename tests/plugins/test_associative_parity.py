@@ -90,9 +90,7 @@ def by_command(state: dict[str, Tensor], config: str, folder: Path) -> Associati
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
-def reference(
-    request: pytest.FixtureRequest, golden: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Reference:
+def reference(request: pytest.FixtureRequest, golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Reference:
     """A network with the reference's weights; every tensor of both sides has its partner."""
     facts = json.loads((golden / f"{request.param}.json").read_text())
     with np.load(golden / f"{request.param}.npz") as archive:
