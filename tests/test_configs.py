@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -28,9 +29,31 @@ def test_config_is_right(name: str) -> None:
     assert to_yaml(found)
 
 
+@pytest.fixture
+def smpl_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's own SMPL file, of random numbers, remembered as `posecli mesh body set` does it."""
+    from posecli_mesh.bodies import PARENTS
+    from posecli_mesh.remembered import remember
+
+    random, bones, vertices = np.random.default_rng(0), len(PARENTS), 30
+    arrays = {
+        "v_template": random.random((vertices, 3)),
+        "shapedirs": random.random((vertices, 3, 10)),
+        "posedirs": random.random((vertices, 3, 9 * (bones - 1))),
+        "J_regressor": random.random((bones, vertices)),
+        "weights": random.random((vertices, bones)),
+        "kintree_table": np.array([[0, *PARENTS[1:]], range(bones)]),
+        "f": random.integers(0, vertices, (10, 3)),
+    }
+    np.savez(tmp_path / "SMPL_NEUTRAL.npz", **arrays)
+    np.save(tmp_path / "regressor.npy", arrays["J_regressor"])
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    remember("smpl", {"neutral": str(tmp_path / "SMPL_NEUTRAL.npz"), "regressor": str(tmp_path / "regressor.npy")})
+
+
 @pytest.mark.parametrize("name", config_names())
-def test_config_builds_its_model(name: str) -> None:
-    """For keypoints of COCO, of Human3.6M to lift, or of a pair of hands; without weights, which would take seconds to draw."""
+def test_config_builds_its_model(name: str, smpl_is_set: None) -> None:
+    """For keypoints of COCO, of Human3.6M to lift, or of two hands; without weights, which take seconds to draw."""
     families = {"lifter": "h36m", "interhand": "interhand"}
     skeleton = house_skeleton(families.get(name.split("/")[0], "coco"))
     with torch.device("meta"):
