@@ -19,6 +19,7 @@ from posecli.types import Array, FloatArray, People, Prediction, SampleId
 
 SCHEMA = "posecli.results/1"
 PLAIN = ("track_id", "row")  # extra arrays that stand as keys of their own; others stand under "extra"
+LEFT_OUT = ("vertices",)  # thousands of numbers a person that others say: meshes are written as files of their own
 DECIMALS = (12, 10, 8, 6, 5, 4, 3, 2, 1, 0)
 
 
@@ -131,7 +132,7 @@ def encode_people(people: People) -> list[dict[str, Any]]:
     points = _plain(np.concatenate([people.keypoints, people.scores[..., None]], axis=2))  # (N, K, D + 1)
     boxes = None if people.boxes is None else _plain(people.boxes)
     scores = None if people.instance_scores is None else _plain(people.instance_scores)
-    extra = {name: _plain(values) for name, values in people.extra.items()}
+    extra = {name: _plain(values) for name, values in people.extra.items() if name not in LEFT_OUT}
     rows = []
     for index in range(len(people)):
         row: dict[str, Any] = {"keypoints": points[index]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator
 
@@ -76,6 +76,33 @@ class MosaicConfig(DatasetConfig):
         from posecli.datasets.mosaic import Plan, mosaic_dataset
 
         return mosaic_dataset(self.photos.build(), Plan(self.count, self.seed, self.size, self.people))
+
+
+class MixedConfig(Config):
+    """One part of a mix."""
+
+    data: DatasetConfig = Field(description="a dataset, with its own split")
+    share: float = Field(1.0, gt=0, description="of the mix, relative to the other parts' shares")
+
+
+class MixConfig(DatasetConfig):
+    """Several datasets as one, in given shares; keypoints go by name, and what a part does not know stays unknown."""
+
+    name: ClassVar[str] = "mix"
+    parts: list[MixedConfig] = Field(min_length=1, description="the datasets; the first one's skeleton is that of all")
+    count: Positive | None = Field(
+        None, description="samples of the mix; by default so many that every one of every part comes"
+    )
+    seed: int = Field(0, ge=0, description="of the random order of each part")
+
+    def build(self) -> Dataset:
+        from posecli.datasets.mix import Part, mix_datasets
+
+        return mix_datasets([Part(part.data.build(), part.share) for part in self.parts], self.count, self.seed)
+
+    def refusing(self, strict: bool = True) -> Self:
+        parts = [part.model_copy(update={"data": part.data.refusing(strict)}) for part in self.parts]
+        return self.model_copy(update={"parts": parts})
 
 
 class SplitConfig(Config):
@@ -414,6 +441,7 @@ class CsvWriterConfig(WriterConfig):
 DATASETS: list[type[DatasetConfig]] = [
     SyntheticConfig,
     MosaicConfig,
+    MixConfig,
     SyntheticMotionConfig,
     SyntheticHandsConfig,
     CocoConfig,
