@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from posecli import hookimpl
-from posecli.config import DatasetConfig, ModelConfig
+from posecli.config import DatasetConfig, MetricConfig, ModelConfig
 from posecli_mesh.config import HMRConfig
 from posecli_mesh.dataset_config import DATASETS
+from posecli_mesh.metric_config import METRICS
 
 if TYPE_CHECKING:
     import typer
@@ -21,6 +22,11 @@ def posecli_models() -> list[type[ModelConfig]]:
 @hookimpl
 def posecli_datasets() -> list[type[DatasetConfig]]:
     return DATASETS
+
+
+@hookimpl
+def posecli_metrics() -> list[type[MetricConfig]]:
+    return METRICS
 
 
 @hookimpl

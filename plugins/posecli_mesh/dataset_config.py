@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from posecli.config import DatasetConfig, Positive, Size
+from posecli.datasets.config import StoredDatasetConfig
 
 if TYPE_CHECKING:
     from posecli.types import Dataset
@@ -30,4 +32,16 @@ class SyntheticBodiesConfig(DatasetConfig):
         return synthetic_bodies(self.count, self.seed, self.size, self.turned, self.body)
 
 
-DATASETS: list[type[DatasetConfig]] = [SyntheticBodiesConfig]
+class SmplNpzConfig(StoredDatasetConfig):
+    """SMPL's parameters with pictures, an .npz with imgname, center, scale, part, and S, pose and shape if known."""
+
+    name: ClassVar[str] = "smpl-npz"
+    images: Path | None = Field(None, description="folder of the pictures; looked for beside the file by default")
+
+    def read(self) -> Dataset:
+        from posecli_mesh.parameters import smpl_npz_dataset
+
+        return smpl_npz_dataset(self.path, self.images)
+
+
+DATASETS: list[type[DatasetConfig]] = [SyntheticBodiesConfig, SmplNpzConfig]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from posecli_mesh.motion import MotionSet
 from posecli_mesh.transform import MeshTransform
 
 MILLIMETRES = 1000.0  # a metre
+PARAMETERS = ("rotations", "shape")
 SMALLEST_SCALE = 0.01  # of a camera in a prediction: a body stays in front of it
 
 
@@ -171,7 +172,31 @@ class MeshRecovery(Algorithm):
     def draw(self, image: ImageArray, prediction: Prediction, threshold: float = 0.3) -> ImageArray:
         from posecli_mesh.drawing import draw_bodies
 
-        return draw_bodies(image, prediction.people, self.body.faces.cpu().numpy(), threshold)
+        return draw_bodies(image, self._skinned(prediction.people), self.body.faces.cpu().numpy(), threshold)
+
+    def files(self, prediction: Prediction) -> Mapping[str, bytes]:
+        from posecli_mesh.files import body_files
+
+        return body_files(self._skinned(prediction.people), self.body.faces.cpu().numpy(), self.skeleton.names)
+
+    def guess(self, train: Dataset, truth: Dataset) -> list[Prediction]:
+        """The mean body of `train` for everybody."""
+        from posecli_mesh.guess import guess_bodies
+
+        return guess_bodies(self.body, self.joint_index, train, truth)
+
+    @torch.inference_mode()
+    def _skinned(self, people: People) -> People:
+        """People with their vertices, which results on disk leave out: made again, and moved to the keypoints."""
+        if "vertices" in people.extra or not len(people):
+            return people
+        place = self.joint_index.device
+        arrays = (torch.as_tensor(people.extra[name], dtype=torch.float32, device=place) for name in PARAMETERS)
+        found: BodyOutput = self.body(*arrays)
+        joints = found.joints[:, self.joint_index].cpu().numpy() * MILLIMETRES
+        moved = (people.keypoints - joints).mean(axis=1, keepdims=True)
+        vertices = found.vertices.cpu().numpy() * MILLIMETRES + moved
+        return people.with_extra(vertices=vertices.astype(np.float32))
 
     def _place(self, camera: Tensor) -> Tensor:
         """Where the bodies stand before the camera, (B, 3) metres."""

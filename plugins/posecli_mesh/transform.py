@@ -52,7 +52,7 @@ class MeshTransform(CropTransform):
         """What is known of the body in 3D, turned with the picture and mirrored after that."""
         extra, count = sample.people.extra, len(self.skeleton)
         points = np.asarray(extra["keypoints_3d"][0]) if "keypoints_3d" in extra else np.full((count, 3), np.nan)
-        has_body = bool(extra["has_body"][0]) if "has_body" in extra else "rotations" in extra
+        has_body = "rotations" in extra and bool(extra.get("has_body", np.ones(1))[0] > 0)  # NaN is unknown too
         poses = len(self.mirror_index)
         rotations = np.array(extra["rotations"][0]) if has_body else np.repeat(np.eye(3)[None], poses, axis=0)
         shape = np.asarray(extra["shape"][0]) if has_body else np.zeros(self.shapes)
