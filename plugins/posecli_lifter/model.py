@@ -12,17 +12,13 @@ from torch import Tensor, nn
 
 from posecli.algorithm import Algorithm, Transform
 from posecli.batch import Batch
-from posecli.drawing import PAPER, draw_people
 from posecli.losses.pose3d import length
 from posecli.skeleton import Skeleton
-from posecli.types import BoolArray, Dataset, FloatArray, ImageArray, People, Prediction, Sample
+from posecli.types import BoolArray, Dataset, FloatArray, People, Prediction, Sample
 from posecli_lifter.losses import BoneMean, Projection
 from posecli_lifter.normalization import METRE, Normalization, View
 from posecli_lifter.transform import WindowTransform
 from posecli_lifter.units import ClipUnits, WindowUnits, balanced
-
-SQUARE = 256  # pixels of a drawing's side
-REACH = 2400.0  # millimetres across it
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(outputs (B, T, J, 3), targets, weights (B, T, J)) -> scalar."""
@@ -159,7 +155,7 @@ class Lifter(Algorithm):
     ) -> dict[str, Tensor]:
         """What the units without any known joint teach; nothing while training warms up."""
         labelled = known.flatten(1).sum(dim=1) > 0
-        started = float(not self.training or self.steps >= semi.warmup)
+        started = float(not self.training or self.steps > semi.warmup)  # this step is counted already
         half = view.size[:, :1] / 2
         focal, center = view.camera()
         intrinsics = torch.cat([focal / half, (center - view.size / 2) / half], dim=1)
@@ -218,18 +214,3 @@ class Lifter(Algorithm):
         boxes = None if sample.people.boxes is None else sample.people.boxes[rows]
         people = People(poses, scores, boxes, overall, extra)
         return [Prediction(sample.frames[row], people[place : place + 1]) for place, row in enumerate(rows)]
-
-    def draw(self, image: ImageArray, prediction: Prediction, threshold: float = 0.3) -> ImageArray:
-        """The poses as seen from the camera, each with its root in the middle of a plain square; not over the picture.
-
-        Truth that has 3D beside its 2D is drawn alike.
-        """
-        people = prediction.people
-        poses = people.keypoints if people.keypoints.shape[-1] == 3 else people.extra.get("keypoints_3d")
-        if poses is None:
-            return draw_people(image, people, self.skeleton, threshold)
-        root = poses[:, self.normalization.root, None]
-        front = (poses - root)[..., :2] * (SQUARE / REACH) + SQUARE / 2
-        plain = np.full((SQUARE, SQUARE, 3), PAPER, np.uint8)
-        shown = People(front, np.ones_like(people.scores), instance_scores=np.ones(len(people), np.float32))
-        return draw_people(plain, shown, self.skeleton)
