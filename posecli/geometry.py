@@ -75,6 +75,12 @@ def apply(matrix: FloatArray, points: FloatArray) -> FloatArray:
     return mapped
 
 
+def is_mirrored(matrix: FloatArray) -> bool:
+    """Whether an affine map (2, 3) makes a mirror image."""
+    (a, b), (c, d) = matrix[:, :2].tolist()
+    return bool(a * d < b * c)
+
+
 def reduction_matrix(factor: int) -> FloatArray:
     """From full-size pixels to those of the same picture decoded at 1 / factor."""
     offset = 0.5 / factor - 0.5

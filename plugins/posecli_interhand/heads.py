@@ -37,7 +37,7 @@ class HandHead(nn.Module):
     def forward(self, features: Tensor) -> HandOutputs:
         flat = torch.cat([self.right_hand_head(features), self.left_hand_head(features)], dim=1)  # (B, 42 D, H, W)
         pooled = features.mean((2, 3))
-        volumes = flat.contiguous().unflatten(1, (HANDS * JOINTS, self.depth))
+        volumes = flat.contiguous().view(len(flat), HANDS * JOINTS, self.depth, *flat.shape[2:])
         return HandOutputs(volumes, self.root_head(pooled), self.hand_type_head(pooled))
 
 
@@ -69,8 +69,11 @@ class TypeHead(nn.Module):
 
 
 def _two_layers(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    layers = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, outputs))
-    for layer in (layers[0], layers[2]):
-        nn.init.normal_(layer.weight, std=0.01)
-        nn.init.zeros_(layer.bias)
-    return layers
+    return nn.Sequential(_linear(inputs, hidden), nn.ReLU(inplace=True), _linear(hidden, outputs))
+
+
+def _linear(inputs: int, outputs: int) -> nn.Linear:
+    layer = nn.Linear(inputs, outputs)
+    nn.init.normal_(layer.weight, std=0.01)
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from posecli.augmentation import Augmentation
+from posecli.geometry import is_mirrored
 from posecli.skeleton import Skeleton
 from posecli.transforms import CropTransform
-from posecli.types import Array, Example, FloatArray, People, Sample
+from posecli.types import Array, Example, People, Sample
 
 JOINTS = 21  # of a hand; the right hand's come first
 WRISTS = (20, 41)
@@ -39,12 +40,6 @@ class HandsTransform:
             truth = mirrored(truth)
         visible = example.targets["visible"] * truth.pop("known")
         return dataclasses.replace(example, targets={**example.targets, **truth, "visible": visible})
-
-
-def is_mirrored(undo: FloatArray) -> bool:
-    """Whether the crop that `undo` (2, 3) takes back is a mirror image."""
-    (a, b), (c, d) = undo[:, :2].tolist()
-    return bool(a * d < b * c)
 
 
 def depths(people: People) -> dict[str, Array]:

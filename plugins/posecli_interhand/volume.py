@@ -123,7 +123,7 @@ def _tops(volumes: Tensor, voxels: Tensor) -> Tensor:
     inside = ((around >= 0) & (around < limits)).all(dim=-1)
     z, y, x = around.clamp(min=torch.zeros_like(limits), max=limits - 1).unbind(-1)
     values = volumes.flatten(2).gather(2, (z * height + y) * width + x) * inside  # (B, K, 27)
-    cube = values.clamp(min=0).unflatten(2, (3, 3, 3))
+    cube = values.clamp(min=0).view(*values.shape[:2], 3, 3, 3)
     moves = [_top(cube.sum(dim=others)) for others in ((2, 3), (2, 4), (3, 4))]  # along x, y, z
     found = torch.stack(moves, dim=-1)
     border = (voxels == 0) | (voxels == limits.flip(0) - 1)

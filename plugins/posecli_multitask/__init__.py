@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from posecli import hookimpl
-from posecli.config import ModelConfig
+from posecli.config import MetricConfig, ModelConfig
+from posecli_multitask.config import MultiTaskConfig
+from posecli_multitask.metric_config import AccuracyConfig, HeadConfig
 
 
 @hookimpl
 def posecli_models() -> list[type[ModelConfig]]:
-    return []
+    return [MultiTaskConfig]
+
+
+@hookimpl
+def posecli_metrics() -> list[type[MetricConfig]]:
+    return [AccuracyConfig, HeadConfig]

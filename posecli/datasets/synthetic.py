@@ -54,7 +54,8 @@ def synthetic_dataset(
 
     Scores are COCO visibility: 2 seen; 1 hidden by a limb, the trunk or another person; 0 outside the picture, or of
     somebody hardly seen at all, with NaN coordinates. Boxes hold the whole silhouette, clipped to the picture.
-    Extra columns: area (visible pixels), crowd (nobody), keypoints_3d (P, 17, 3; camera millimetres, all known).
+    Extra columns: area (visible pixels), crowd (nobody), keypoints_3d (P, 17, 3; camera millimetres, all known),
+    facing (P,), see `facing`.
     Raises PosecliError for impossible `people`.
     """
     if not 1 <= people[0] <= people[1]:
@@ -84,11 +85,25 @@ def label_scenes(scenes: Scenes) -> Dataset:
                 "area": areas.astype(np.float32),
                 "crowd": np.zeros(len(areas), dtype=bool),
                 "keypoints_3d": scenes.keypoints_3d,
+                "facing": facing(scenes.keypoints_3d),
             },
         ),
         images=SyntheticPictures(scenes, look),
         cameras=scenes.cameras,
     )
+
+
+def facing(joints: FloatArray) -> IntArray:
+    """Where people with joints (P, 17, 3), camera millimetres, turn their chest, (P,): 0 to the camera, 1 to the right
+    side of the picture, 2 away from the camera, 3 to the left side; the nearest of the four.
+
+    What counts is how the right shoulder and hip lie to the left ones, seen from above.
+    """
+    names = house_skeleton("synthetic").names
+    left, right = ([names.index(f"{side}_{joint}") for joint in ("shoulder", "hip")] for side in ("left", "right"))
+    across = (joints[:, left] - joints[:, right]).sum(axis=1)  # (P, 3): to a person's own left
+    turned = np.arctan2(across[:, 2], across[:, 0])  # 0 faces the camera, a right angle the picture's right side
+    return np.asarray(np.rint(turned / (np.pi / 2)).astype(np.int64) % 4)
 
 
 def _look_at(scenes: Scenes, look: Look) -> tuple[BoolArray, FloatArray, FloatArray, FloatArray]:

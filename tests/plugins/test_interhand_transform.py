@@ -11,7 +11,7 @@ from posecli import geometry
 from posecli.augmentation import Augmentation
 from posecli.datasets.synthetic_hands import synthetic_hands
 from posecli.types import Dataset, Example, Sample
-from posecli_interhand.transform import HandsTransform, depths, is_mirrored, mirrored
+from posecli_interhand.transform import HandsTransform, depths, mirrored
 
 SHAPES = {
     "keypoints": (42, 2),
@@ -47,7 +47,7 @@ def test_targets_have_their_shapes(dataset: Dataset) -> None:
 def test_targets_are_the_truth(dataset: Dataset, augmentation: Augmentation | None) -> None:
     for row in range(len(dataset)):
         made, people = example(dataset, row, augmentation), dataset[row].people
-        assert is_mirrored(made.undo) == (augmentation is not None)
+        assert geometry.is_mirrored(made.undo) == (augmentation is not None)
         order = np.arange(42) if augmentation is None else np.r_[21:42, 0:21]
         points = people.extra["keypoints_3d"][0][order]
         known = np.isfinite(points).all(axis=1)

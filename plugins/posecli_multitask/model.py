@@ -1,0 +1,167 @@
+"""One backbone, several necks and heads: what each finds goes into one prediction."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from posecli.algorithm import Algorithm, Transform
+from posecli.batch import Batch
+from posecli.drawing import draw_people
+from posecli.nn.backbone import Backbone
+from posecli.nn.normalize import Normalize
+from posecli.scoring import instance_scores
+from posecli.skeleton import Skeleton
+from posecli.types import Array, Dataset, ImageArray, People, Prediction, Sample
+from posecli.units import PersonUnits
+from posecli_multitask.drawing import draw_classes
+from posecli_multitask.tasks import ClassTask, KeypointTask
+from posecli_multitask.transform import MultiTaskTransform
+
+CARRIED = ("row", "track_id", "category")  # columns that tell whom a prediction is of
+
+
+class Network(nn.Module):
+    """Backbone, necks and heads; the outputs of all heads in order."""
+
+    def __init__(
+        self, backbone: Backbone, necks: nn.ModuleList, heads: nn.ModuleList, neck_of: Sequence[int | None]
+    ) -> None:
+        """`neck_of` says for each head the number of its neck, None for the backbone's coarsest map itself."""
+        super().__init__()
+        self.backbone = backbone
+        self.necks = necks
+        self.heads = heads
+        self.neck_of = tuple(neck_of)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        features = self.backbone(images)[-1]
+        seen = [neck(features) for neck in self.necks]
+        return tuple(
+            head(features if neck is None else seen[neck]) for head, neck in zip(self.heads, self.neck_of, strict=True)
+        )
+
+
+class MultiTask(Algorithm):
+    """Several tasks on one crop of a person.
+
+    A prediction has the `keypoints` and `scores` of one head; in `extra` the keypoints (1, K, 2) of every other head
+    that finds any, and the probabilities (1, C) of every head of classes, under the heads' names.
+    """
+
+    needs = "boxes"
+    flip_index: Tensor | None
+
+    def __init__(
+        self,
+        network: Network,
+        tasks: Sequence[KeypointTask | ClassTask],
+        main: str,
+        skeleton: Skeleton,
+        training_transform: MultiTaskTransform,
+        evaluation_transform: MultiTaskTransform,
+        *,
+        flip_test: bool = True,
+    ) -> None:
+        """`tasks` are those of the network's heads, in order; `main` is the head that gives the keypoints."""
+        super().__init__()
+        self.normalize = Normalize()
+        self.backbone = network.backbone
+        self.necks = network.necks
+        self.heads = network.heads
+        self.neck_of = network.neck_of
+        self.tasks = tuple(tasks)
+        self.main = main
+        self.skeleton = skeleton
+        self.training_transform = training_transform
+        self.evaluation_transform = evaluation_transform
+        self.flip_test = flip_test
+        index = skeleton.flip_index
+        self.register_buffer("flip_index", None if index is None else torch.from_numpy(index), persistent=False)
+
+    @property
+    def class_tasks(self) -> tuple[ClassTask, ...]:
+        """Those that tell classes."""
+        return tuple(task for task in self.tasks if isinstance(task, ClassTask))
+
+    def units(self, samples: Dataset, train: bool = False) -> Sequence[Sample]:
+        return PersonUnits(samples)
+
+    def transform(self, train: bool) -> Transform:
+        return self.training_transform if train else self.evaluation_transform
+
+    def network(self) -> nn.Module:
+        return Network(self.backbone, self.necks, self.heads, self.neck_of)
+
+    def outputs(self, images: Tensor) -> tuple[Tensor, ...]:
+        """What each head gives for crops (B, H, W, 3) uint8 RGB."""
+        outputs: tuple[Tensor, ...] = self.network()(self.normalize(images))
+        return outputs
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        outputs = self.outputs(batch.inputs["image"])
+        return {
+            task.name: task.weight * task.loss(output, batch.targets)
+            for task, output in zip(self.tasks, outputs, strict=True)
+        }
+
+    def predict(self, batch: Batch) -> list[Prediction]:
+        images = batch.inputs["image"]
+        outputs = self.outputs(images)
+        if self.flip_test and self.flip_index is not None:
+            mirrored = self.outputs(images.flip(2))
+            index = self.flip_index
+            outputs = tuple(
+                task.average(first, second, index)
+                for task, first, second in zip(self.tasks, outputs, mirrored, strict=True)
+            )
+        people = self._people(batch, outputs)
+        return [Prediction(sample.id, people[row : row + 1]) for row, sample in enumerate(batch.samples)]
+
+    def _people(self, batch: Batch, outputs: Sequence[Tensor]) -> People:
+        """One row a sample, with the box it was cut out by; a true box counts as sure."""
+        extra: dict[str, Array] = {}
+        points, scores = np.zeros((0, 0, 2)), np.zeros((0, 0))
+        for task, output in zip(self.tasks, outputs, strict=True):
+            if isinstance(task, ClassTask):
+                extra[task.name] = task.decode(output).cpu().numpy()
+                continue
+            places, sure = task.decode(output)
+            pixels = (places.double().cpu() @ batch.undo[:, :, :2].mT + batch.undo[:, None, :, 2]).numpy()
+            if task.name == self.main:
+                points, scores = pixels, sure.float().cpu().numpy()
+            else:
+                extra[task.name] = pixels
+        asked = People.concatenate([sample.people[:1] for sample in batch.samples])
+        extra |= {name: asked.extra[name] for name in CARRIED if name in asked.extra}
+        people = People(points, scores, asked.boxes, asked.instance_scores, extra)
+        return dataclasses.replace(people, instance_scores=instance_scores(people).astype(np.float32))
+
+    def guess(self, train: Dataset, truth: Dataset) -> list[Prediction]:
+        """The mean pose, and of classes how often each one is in `train`."""
+        shares = {task.name: _shares(train, task) for task in self.class_tasks}
+        return [
+            Prediction(
+                guessed.id,
+                guessed.people.with_extra(
+                    **{name: np.tile(share, (len(guessed.people), 1)) for name, share in shares.items()}
+                ),
+            )
+            for guessed in super().guess(train, truth)
+        ]
+
+    def draw(self, image: ImageArray, prediction: Prediction, threshold: float = 0.3) -> ImageArray:
+        drawn = draw_people(image, prediction.people, self.skeleton, threshold)
+        return draw_classes(drawn, prediction.people, {task.name: task.classes for task in self.class_tasks})
+
+
+def _shares(train: Dataset, task: ClassTask) -> Array:
+    """How often each class is there, (C,); all alike where the column is missing."""
+    count = len(task.classes)
+    values = np.asarray(train.people.extra.get(task.column, np.zeros(0)), dtype=np.int64)
+    known = values[(values >= 0) & (values < count)]
+    return np.bincount(known, minlength=count) / len(known) if len(known) else np.full(count, 1 / count)
