@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from posecli.batch import Batch
 from posecli.drawing import draw_people
-from posecli.guess import guess, mean_pose
+from posecli.drawing3d import draw_views
+from posecli.guess import guess, guess_3d, mean_pose, mean_pose_3d
 from posecli.skeleton import Skeleton
 from posecli.types import Dataset, Example, ImageArray, Prediction, Sample
 
@@ -70,12 +71,26 @@ class Algorithm(nn.Module, ABC):
         return merge(predictions)
 
     def guess(self, train: Dataset, truth: Dataset) -> list[Prediction]:
-        """What knowing nothing predicts for `truth`: by default the mean pose of `train` in every true box."""
+        """What knowing nothing predicts for `truth`: by default the mean pose of `train`.
+
+        It is put into every true box; a lifter's has no heading.
+        """
+        if self.needs == "keypoints":
+            return guess_3d(truth, mean_pose_3d(train))
         return guess(truth, mean_pose(train))
 
     def draw(self, image: ImageArray, prediction: Prediction, threshold: float = 0.3) -> ImageArray:
-        """A copy of the RGB picture with the prediction drawn over it, without keypoints that score less."""
+        """A copy of the RGB picture with the prediction drawn over it, without keypoints that score less.
+
+        3D poses are drawn by themselves, from two sides.
+        """
+        if prediction.people.keypoints.shape[2] == 3:
+            return draw_views(prediction.people.keypoints, self.skeleton)
         return draw_people(image, prediction.people, self.skeleton, threshold)
+
+    def files(self, prediction: Prediction) -> Mapping[str, bytes]:
+        """Files beside the results of a picture by suffix, such as `.obj`; none by default."""
+        return {}
 
 
 def merge(predictions: Sequence[Prediction]) -> list[Prediction]:

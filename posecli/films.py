@@ -70,7 +70,7 @@ class Film:
 def frame_number(sample_id: SampleId) -> tuple[str, int | None]:
     """The film's name and the frame's number of an id such as `clip.mp4#12`; None for a picture's id."""
     name, mark, number = str(sample_id).rpartition("#")
-    return (name, int(number)) if mark and number.isdigit() else (str(sample_id), None)
+    return (name, int(number)) if name and mark and number.isdigit() else (str(sample_id), None)
 
 
 def films(path: Path) -> Iterator[Film]:

@@ -19,6 +19,7 @@ import numpy as np
 from posecli import console, distributed
 from posecli.console import PosecliError
 from posecli.drawing import PAPER, draw_people
+from posecli.exports import Exports
 from posecli.films import Film, Numbering, Smoothing, Step, films, patience, refine
 from posecli.lifting import Lifting, Stage, beside
 from posecli.overlays import Overlays, overlay_paths
@@ -108,9 +109,10 @@ def infer(
 
     Where `motion` needs whole films, frames are predicted first, then films are smoothed and lifted, then videos are
     read again to draw them; a lifter's 2D people are in `pose2d.jsonl`, its 3D people in the results. Memory holds the
-    people of one film and never its frames. Setting `stop` ends early with whole files. With torch.distributed every
-    rank takes its own stretch of the sources, and the first one puts the results together. What cannot be read is
-    skipped and listed; with `strict` it raises UnreadableImage. Raises PosecliError when nothing could be read.
+    people of one film and never its frames. What an algorithm makes of a picture beside keypoints, such as a mesh, lies
+    under the picture's name. Setting `stop` ends early with whole files. With torch.distributed every rank takes its
+    own stretch of the sources, and the first one puts the results together. What cannot be read is skipped and listed;
+    with `strict` it raises UnreadableImage. Raises PosecliError when nothing could be read.
     """
     paths = overlay_paths(sources, out)
     _check_boxes(predictor, sources)
@@ -120,8 +122,9 @@ def infer(
     start = time.perf_counter()
     files = Files(out, rank, world, motion.lifting is not None)
     painter = Painter(predictor.algorithm.draw, threshold)
+    exports = Exports(sources, out, predictor.algorithm.files)
     with Overlays(paths if draw and not motion.whole_films else {}) as overlays:
-        found = _predict_all(reader, predictor, motion.track, files.first, overlays, painter)
+        found = _predict_all(reader, predictor, motion.track, files.first, overlays, painter, exports)
     if motion.whole_films:
         refine(files.first, files.last, (motion.lifting or predictor).header, motion.steps)
         if draw:
@@ -152,6 +155,7 @@ def infer_results(
         raise PosecliError(f"the results in {out} would take the place of {results}: choose another folder with --out")
     found = Found()
     for film in films(results):
+        motion.lifting.dataset(film)  # what is wrong with the file is said before anything is written
         found.add_film(film)
     if not found.frames:
         raise PosecliError(f"{results} holds no frame: there is nothing to lift")
@@ -206,7 +210,13 @@ class Painter:
 
 
 def _predict_all(
-    reader: Reader, predictor: Predictor, track: Measure | None, results: Path, overlays: Overlays, painter: Painter
+    reader: Reader,
+    predictor: Predictor,
+    track: Measure | None,
+    results: Path,
+    overlays: Overlays,
+    painter: Painter,
+    exports: Exports,
 ) -> Found:
     found = Found()
     total = reader.count() if console.interactive() else None
@@ -221,6 +231,7 @@ def _predict_all(
                 write(_line(frame, prediction))
                 if overlays.paths:
                     overlays.write(frame, painter(frame.image, prediction))
+                exports.write(frame, prediction)
                 found.add(frame, prediction)
             bar.update(len(frames))
     found.skipped, found.stopped = reader.skipped, reader.stop.is_set()

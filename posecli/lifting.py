@@ -161,7 +161,10 @@ def standing(flat: Film, deep: Film) -> list[FloatArray]:
     Poses whose place is known are as they are. Those around their own root, as most lifters give them, stand with the
     lowest joint on the floor: one person in the middle, several where their place and size in the picture put them.
     """
-    poses: list[FloatArray] = [people.keypoints.astype(np.float64) for people in deep.people]
+    poses: list[FloatArray] = [  # a file does not say of how many dimensions nobody's keypoints are
+        people.keypoints.astype(np.float64) if len(people) else np.zeros((0, people.keypoints.shape[1], 3))
+        for people in deep.people
+    ]
     if not any(_is_around_root(own) for own in poses):
         return poses
     if max((len(own) for own in poses), default=0) > 1:

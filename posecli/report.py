@@ -12,10 +12,12 @@ import cv2
 import numpy as np
 
 from posecli.algorithm import Algorithm
-from posecli.drawing import contact_sheet
+from posecli.drawing import PAPER, contact_sheet, draw_people
+from posecli.drawing3d import draw_views, scene_of
 from posecli.files import atomic_path
 from posecli.images import UnreadableImage, read_image
-from posecli.types import Dataset, ImageArray, Prediction
+from posecli.skeleton import Skeleton
+from posecli.types import Dataset, FloatArray, ImageArray, IntArray, People, Prediction, Sample
 
 Point = tuple[float, float]
 Color = tuple[int, int, int]
@@ -177,21 +179,52 @@ def _write(
 def write_samples(
     path: Path, algorithm: Algorithm, truth: Dataset, predictions: Iterable[Prediction], count: int = 8
 ) -> None:
-    """Draw `count` samples, spread over the data, as pairs: the truth on the left, the prediction on the right."""
+    """Draw `count` samples, spread over the data: the truth beside the prediction, and for 3D poses the 2D input."""
     found = {prediction.id: prediction for prediction in predictions}
     wanted = [index for index in range(len(truth)) if truth.ids[index] in found]
     chosen = [wanted[place] for place in np.unique(np.linspace(0, len(wanted) - 1, count).round().astype(int))]
+    pairs = [(truth[index], found[truth.ids[index]]) for index in (chosen if wanted else [])]
+    if any(prediction.people.keypoints.shape[2] == 3 for _, prediction in pairs):
+        lifted = [view for pair in pairs for view in _views_in_3d(algorithm.skeleton, *pair)]
+        titles = ["2D input", "truth", "prediction"] * len(pairs)
+        write_image(path, contact_sheet(lifted, 3, cell=(512, 256), titles=titles))
+        return
     pictures: list[ImageArray] = []
-    for index in chosen if wanted else []:
-        sample = truth[index]
+    for sample, prediction in pairs:
         try:
             image = read_image(sample.image)
         except UnreadableImage:
             continue
-        pictures += [algorithm.draw(image, shown) for shown in (Prediction(sample.id, sample.people), found[sample.id])]
+        pictures += [algorithm.draw(image, shown) for shown in (Prediction(sample.id, sample.people), prediction)]
     if pictures:
         titles = ["truth", "prediction"] * (len(pictures) // 2)
         write_image(path, contact_sheet(pictures, 4, cell=(256, 256), titles=titles))
+
+
+def _views_in_3d(skeleton: Skeleton, sample: Sample, prediction: Prediction) -> list[ImageArray]:
+    """The 2D input, the true 3D poses and the predicted ones, those from two sides and relative to their roots."""
+    people = sample.people
+    rows = prediction.people.extra.get("row", np.arange(len(prediction.people)))
+    true = people.extra.get("keypoints_3d", people.keypoints)[rows]
+    poses = [_from_root(own, skeleton) for own in (true, prediction.people.keypoints)]
+    scene = scene_of(np.concatenate(poses))
+    return [_input_2d(skeleton, sample, rows), *(draw_views(own, skeleton, 256, scene) for own in poses)]
+
+
+def _from_root(poses: FloatArray, skeleton: Skeleton) -> FloatArray:
+    return poses if skeleton.root is None else poses - poses[:, [skeleton.root]]
+
+
+def _input_2d(skeleton: Skeleton, sample: Sample, rows: IntArray) -> ImageArray:
+    """What was seen of the people at `rows`, as large as 256 pixels allow."""
+    points = sample.people.keypoints[rows, :, :2]
+    known = points[np.isfinite(points).all(axis=-1)]
+    low, high = (known.min(axis=0), known.max(axis=0)) if len(known) else (np.zeros(2), np.ones(2))
+    scale = 210 / max(float((high - low).max()), 1e-6)
+    places = (points - (low + high) / 2) * scale + 128
+    sure = np.asarray(np.isfinite(places).all(axis=-1), np.float32)
+    shown = People(places, sure, instance_scores=np.ones(len(places), np.float32))
+    return draw_people(np.full((256, 256, 3), PAPER, np.uint8), shown, skeleton)
 
 
 def write_image(path: Path, image: ImageArray) -> None:

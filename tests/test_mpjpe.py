@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from posecli.commands.eval import _show_details
 from posecli.config import parse_metric
 from posecli.console import PosecliError
+from posecli.evaluation import Evaluation
 from posecli.metrics.alignment import align, similarity
 from posecli.metrics.config import Alignment
 from posecli.metrics.metric import Score
 from posecli.metrics.mpjpe import Comparison, curve_areas
+from posecli.results import ResultsHeader
 from posecli.skeleton import Skeleton
 from posecli.types import Array, Dataset, FloatArray, People, SampleId
 
@@ -288,6 +291,16 @@ def test_actions(text: str) -> None:
     assert list(by_action.details.values()) == pytest.approx(means)
     assert by_action.value == pytest.approx(np.mean(means))
     assert overall.value == pytest.approx(0.75 * means[0] + 0.25 * means[1])
+
+
+def test_details_are_tables_of_keypoints_and_of_actions(capsys: pytest.CaptureFixture[str]) -> None:
+    data = clip(20)
+    people = data.people.with_extra(action=np.arange(20) % 2)
+    data = dataclasses.replace(data, people=people, actions={0: "walking", 1: "eating"})
+    scores = compute("mpjpe", data, answers(data, truth_of(data)))
+    _show_details(Evaluation(data, [], scores, ResultsHeader(SKELETON)))
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in (*NAMES, "walking", "eating", "MPJPE by action"))
 
 
 @pytest.mark.parametrize(

@@ -191,13 +191,17 @@ def _show(evaluation: Evaluation, details: bool) -> None:
 
 
 def _show_details(evaluation: Evaluation) -> None:
-    """A line for every keypoint, with the mean pose's scores where they were asked for."""
-    named = [(score.name, score) for score in evaluation.scores]
-    named += [(f"{score.name}, mean pose", score) for score in evaluation.guess]
-    columns = [(name, score.details) for name, score in named if score.details is not None]
-    if columns:
-        rows = [(name, *(_format(values[name]) for _, values in columns)) for name in evaluation.truth.skeleton.names]
-        console.table(("keypoint", *(name for name, _ in columns)), rows)
+    """A line for every keypoint, or action, with the mean pose's scores where they were asked for."""
+    named = [(score.name, score.details) for score in evaluation.scores]
+    named += [(f"{score.name}, mean pose", score.details) for score in evaluation.guess]
+    tables: dict[tuple[str, ...], list[tuple[str, Mapping[str, float]]]] = {}
+    for name, details in named:
+        if details is not None:
+            tables.setdefault(tuple(details), []).append((name, details))
+    for names, columns in tables.items():
+        rows = [(name, *(_format(values[name]) for _, values in columns)) for name in names]
+        what = "keypoint" if names == evaluation.truth.skeleton.names else ""
+        console.table((what, *(name for name, _ in columns)), rows)
 
 
 def _with_unit(score: Score) -> str:

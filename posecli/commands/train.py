@@ -158,5 +158,9 @@ def _show(run: Run, out: Path | None) -> None:
     console.table(["score", "value"], rows, f"best of {run.experiment.train.epochs} epochs: epoch {run.best_epoch}")
     model = f" --model {shlex.quote(str(out))}" if out else ""
     console.note(f"\nthe model is {run.folder / 'best.safetensors'}, curves and samples are beside it. Next:")
+    if run.algorithm.needs == "keypoints":
+        console.note(f"  posecli infer clip.mp4{model} --pose2d RUN    lift what a 2D model finds in your own videos")
+        console.note(f"  posecli eval --metric 3dpck{model}    score it with other metrics")
+        return
     console.note(f"  posecli infer photo.jpg{model}    find people in your own pictures")
     console.note(f"  posecli eval --metric pck{model}    score it with other metrics")

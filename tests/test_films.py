@@ -1,0 +1,115 @@
+"""Results by film: which lines belong together, numbers and smoother tracks afterwards."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from posecli.films import Film, Numbering, Smoothing, films, frame_number, patience, refine
+from posecli.results import Line, ResultsHeader, results_writer
+from posecli.skeleton import Skeleton
+from posecli.smoothing import Gaussian, SavitzkyGolay, find_smoother
+from posecli.types import People, Prediction
+
+SKELETON = Skeleton("three", ("a", "b", "c"))
+BODY = np.array([[0, 0], [40, 0], [20, 90]], np.float32)
+
+
+def people(*places: tuple[float, float], numbers: list[int] | None = None) -> People:
+    points = np.array([BODY + place for place in places], np.float32).reshape(-1, 3, 2)
+    extra = {} if numbers is None else {"track_id": np.array(numbers, np.int64)}
+    return People(points, np.ones(points.shape[:2], np.float32), None, np.ones(len(points), np.float32), extra)
+
+
+def film(frames: dict[int, People], rate: float | None = 30.0) -> Film:
+    lines = [Line(Prediction(f"v.mp4#{n}", own), "v.mp4", (640, 480), rate) for n, own in frames.items()]
+    return Film("v.mp4", tuple(lines))
+
+
+@pytest.mark.parametrize(
+    ("sample_id", "expected"),
+    [
+        ("a/clip.mp4#12", ("a/clip.mp4", 12)),
+        ("photo#3.jpg", ("photo#3.jpg", None)),
+        ("clip#1.mp4#0", ("clip#1.mp4", 0)),
+        ("#7", ("#7", None)),
+        (139, ("139", None)),
+    ],
+)
+def test_frame_numbers(sample_id: int | str, expected: tuple[str, int | None]) -> None:
+    assert frame_number(sample_id) == expected
+
+
+def test_films_of_a_file(tmp_path: Path) -> None:
+    ids = ["a.jpg", "v.mp4#0", "v.mp4#1", "v.mp4#3", "w.mp4#0", "b.jpg"]
+    path = tmp_path / "r.jsonl"
+    with results_writer(path, ResultsHeader(SKELETON)) as write:
+        for sample_id in ids:
+            write(Line(Prediction(sample_id, people((1, 2))), None, (4, 3), 12.0 if "#" in sample_id else None))
+    found = list(films(path))
+    assert [(one.name, len(one.lines), one.moving, one.tracked) for one in found] == [
+        ("a.jpg", 1, False, False), ("v.mp4", 3, True, False), ("w.mp4", 1, True, False), ("b.jpg", 1, False, False),
+    ]  # fmt: skip
+    assert found[1].numbers is not None
+    assert found[1].numbers.tolist() == [0, 1, 3]
+    assert (found[1].rate, found[0].rate) == (12, 25)
+    header = ResultsHeader(SKELETON, "other")
+    refine(path, path, header, [Numbering("iou", SKELETON)])  # over itself
+    after = list(films(path))
+    assert [one.tracked for one in after] == [False, True, True, False]
+    assert [line.prediction.id for one in after for line in one.lines] == ids
+    assert [line.size for one in after for line in one.lines] == [(4, 3)] * 6
+
+
+def test_numbers_that_are_there_stay() -> None:
+    numbered = film({0: people((0, 0), numbers=[7]), 1: people((0, 0), numbers=[7])})
+    assert Numbering("iou", SKELETON)(numbered) is numbered
+    fresh = Numbering("iou", SKELETON)(film({0: people((0, 0)), 1: people(), 2: people((0, 1), (300, 0))}))
+    assert [own.extra["track_id"].tolist() for own in fresh.people] == [[0], [], [0, 1]]
+    assert (patience(30.0), patience(0.4)) == (30, 1)
+
+
+@pytest.mark.parametrize("name", ["one-euro", "savgol", "gaussian"])
+def test_tracks_are_smoothed_one_by_one(name: str) -> None:
+    """Two people change places in the rows, one is missing for some frames: each is filtered along its own track."""
+    random = np.random.default_rng(0)
+    frames = {}
+    for n in range(40):
+        places = [(100.0 + n, 50.0), (500.0, 60.0)]
+        order = [0, 1] if n % 3 else [1, 0]
+        order = [person for person in order if person == 0 or not 10 <= n < 15]
+        own = people(*(places[person] for person in order), numbers=[4 + person for person in order])
+        frames[n] = dataclasses.replace(own, keypoints=own.keypoints + random.normal(0, 2, own.keypoints.shape))
+    before = film(frames)
+    after = Smoothing(find_smoother(name))(before)  # type: ignore[arg-type]
+    errors = {"before": 0.0, "after": 0.0}
+    for label, one in (("before", before), ("after", after)):
+        for n, own in enumerate(one.people):
+            for row, number in enumerate(own.extra["track_id"].tolist()):
+                true = BODY + ((100.0 + n, 50.0) if number == 4 else (500.0, 60.0))
+                errors[label] += float(np.abs(own.keypoints[row] - true).sum())
+    assert errors["after"] < 0.8 * errors["before"]
+    assert [own.extra["track_id"].tolist() for own in after.people] == [
+        own.extra["track_id"].tolist() for own in before.people
+    ]
+
+
+def test_what_is_not_smoothed() -> None:
+    """Pictures, people without numbers, films of nobody."""
+    picture = Film("a.jpg", (Line(Prediction("a.jpg", people((0, 0), numbers=[1]))),))
+    untracked = film({0: people((0, 0))})
+    nobody = film({0: people(), 1: people()})
+    for one in (picture, untracked, nobody):
+        assert Smoothing(Gaussian())(one) is one
+
+
+def test_missing_frames_count_as_time() -> None:
+    """A film of every second frame moves as far between lines as it does in two frames."""
+    line = np.arange(0, 60, 2)
+    half = film({int(n): people((float(n) ** 2 / 10, 0), numbers=[0]) for n in line})
+    after = Smoothing(SavitzkyGolay(5, 2))(half)
+    moved = np.array([own.keypoints[0, 0, 0] for own in after.people])
+    assert np.abs(moved - line**2 / 10).max() < 1.5
