@@ -90,7 +90,6 @@ def reference(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Referen
         state |= {place + name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)}
     torch.save({"state_dict": state, "meta": {"mmpose_version": "0.29.0"}}, folder / "hmr.pth")
     settings = [
-        "model.backbone.pretrained=false",
         f"model.body.path={folder / 'SMPL_NEUTRAL.npz'}",
         f"model.body.regressor={folder / 'regressor.npy'}",
         "data.train=synthetic",
