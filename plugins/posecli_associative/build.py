@@ -56,7 +56,7 @@ def _assemble(
     loss, count = config.loss, len(stages)
     heatmap, pull, push = (_each(name, getattr(loss, name), count) for name in ("heatmap", "pull", "push"))
     losses = [
-        StageLoss(heatmap[stage], pull[stage], push[stage], loss.push_kind, loss.supervise_empty)
+        StageLoss(heatmap[stage], pull[stage], push[stage], loss.push_kind, loss.supervise_empty, loss.foreground)
         for stage in range(count)
     ]
     return Associative(

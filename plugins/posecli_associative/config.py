@@ -34,6 +34,9 @@ class LossConfig(Config):
     """What the loss is made of. Weights: one for every stage, or a single one for all."""
 
     heatmap: tuple[float, ...] = Field((1.0,), description="weight of the heatmaps' squared error")
+    foreground: float = Field(
+        0.0, ge=0, description="how much more a cell at a keypoint counts than one far from any; 0 as in MMPose"
+    )
     pull: tuple[float, ...] = Field((1e-3,), description="weight of the distance between tags of one person")
     push: tuple[float, ...] = Field((1e-3,), description="weight of the nearness of different people's tags")
     push_kind: Literal["exp", "max", "exp-diagonal"] = Field(

@@ -17,11 +17,16 @@ Push = Literal["exp", "max", "exp-diagonal"]
 """How people's mean tags repel each other: exp(-d²), max(0, 1 - |d|), or exp(-d²) with each person's own 1 counted."""
 
 
-def heatmap_loss(heatmaps: Tensor, targets: Tensor, mask: Tensor, supervise_empty: bool = True) -> Tensor:
+def heatmap_loss(
+    heatmaps: Tensor, targets: Tensor, mask: Tensor, supervise_empty: bool = True, foreground: float = 0.0
+) -> Tensor:
     """The mean squared error of every picture's maps (B, K, h, w), (B,); cells where `mask` (B, h, w) is 0 count as
     no error. Without `supervise_empty` the maps of keypoints that nobody in the picture shows count as no error too.
+    A cell counts 1 + `foreground` times its target: the few cells at keypoints else drown among all the others.
     """
     errors = (heatmaps.float() - targets).square() * mask[:, None].float()
+    if foreground:
+        errors = errors * (1 + foreground * targets)
     if not supervise_empty:
         errors = errors * (targets.sum(dim=(-2, -1), keepdim=True) > 0)
     return errors.mean(dim=(1, 2, 3))
@@ -65,10 +70,11 @@ class StageLoss:
     push: float = 1e-3
     kind: Push = "exp"
     supervise_empty: bool = True
+    foreground: float = 0.0
 
     def __call__(self, heatmaps: Tensor, tags: Tensor | None, targets: SceneTargets, mask: Tensor) -> dict[str, Tensor]:
         """Scalars `heatmap`, and `pull` and `push` where the stage has tags: means over the pictures."""
-        error = heatmap_loss(heatmaps, targets.heatmaps, mask, self.supervise_empty)
+        error = heatmap_loss(heatmaps, targets.heatmaps, mask, self.supervise_empty, self.foreground)
         losses = {"heatmap": self.heatmap * error.mean()}
         if tags is not None:
             pull, push = pull_and_push(tags_at(tags, targets.cells), targets.visible, self.kind)

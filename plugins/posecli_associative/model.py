@@ -85,6 +85,7 @@ class Associative(Algorithm):
         self.max_people = max_people
         self.flip_test = flip_test
         self.settings = settings or DecodeConfig()
+        self.too_many = False  # people found in some picture; said once
         index = skeleton.flip_index
         self.register_buffer("flip_index", None if index is None else torch.from_numpy(index), persistent=False)
 
@@ -172,10 +173,12 @@ class Associative(Algorithm):
 
     def _people(self, name: SampleId, undo: FloatArray, found: Found) -> People:
         """In image pixels, with boxes around their keypoints; a keypoint that was not found is unknown."""
-        if found.dropped:
+        if found.dropped and not self.too_many:
+            self.too_many = True
             count = len(found.keypoints)
             console.note(
-                f"{name}: {count + found.dropped} people found, {count} are kept: model.max_people={self.max_people}"
+                f"{name}: {count + found.dropped} people found, the best {count} are kept, as in every picture with "
+                f"more: model.max_people={self.max_people}"
             )
         known = found.scores > 0
         places = np.where(known[..., None], geometry.apply(undo, found.keypoints), np.nan).astype(np.float32)

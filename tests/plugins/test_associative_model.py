@@ -191,7 +191,7 @@ def test_more_people_than_the_limit(
     assert len(first.people) == 3
     assert not any(len(other.people) for other in others)
     assert sorted(first.people.keypoints[:, 0, 0].tolist()) == pytest.approx([34, 82, 106], abs=4)
-    assert f"{first.id}: 5 people found, 3 are kept: model.max_people=3" in capsys.readouterr().err
+    assert f"{first.id}: 5 people found, the best 3 are kept" in capsys.readouterr().err
 
 
 def test_mirrored_pictures_and_scales_take_part(scenes: Dataset) -> None:

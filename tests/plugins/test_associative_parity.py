@@ -269,3 +269,14 @@ def test_targets_of_1x(newer: dict[str, Tensor], unbiased: bool) -> None:
     indices = newer[f"{entry}/out/keypoint_indices"][None]
     assert torch.equal(targets.visible, indices[..., 1] > 0)
     assert torch.equal(targets.cells[targets.visible], indices[..., 0][targets.visible])
+
+
+def test_foreground_weighs_errors_by_the_target() -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps, targets = torch.rand(2, 2, 3, 4, 5, generator=generator)
+    mask = torch.ones(2, 4, 5)
+    by_hand = ((maps - targets) ** 2 * (1 + 10 * targets)).mean(dim=(1, 2, 3))
+    torch.testing.assert_close(heatmap_loss(maps, targets, mask, foreground=10.0), by_hand)
+    torch.testing.assert_close(
+        heatmap_loss(maps, torch.zeros_like(targets), mask, foreground=10.0), (maps**2).mean(dim=(1, 2, 3))
+    )
