@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 
 
 class HandLossConfig(Config):
-    """What each loss is multiplied by."""
+    """How volumes are learnt, and what each loss is multiplied by."""
 
-    keypoints: float = Field(1.0, ge=0, description="squared error of the volumes")
+    volumes: Literal["squared", "entropy"] = Field(
+        "squared", description="squared: error of every voxel; entropy: cross entropy of a softmax over the voxels"
+    )
+    keypoints: float = Field(1.0, ge=0, description="the loss of the volumes")
     root_depth: float = Field(1.0, ge=0, description="absolute error of the left wrist's depth, in bins")
     hand_type: float = Field(1.0, ge=0, description="binary cross entropy of which hands there are")
 
@@ -43,7 +46,7 @@ class InterNetConfig(ModelConfig):
     root_bins: Positive = Field(64, description="bins of the depth between the wrists")
     root_bound: float = Field(400.0, gt=0, description="millimetres that the bins are deep, 0 in their middle")
     hidden: Positive = Field(512, description="channels between the layers of the heads of depth and type")
-    loss: HandLossConfig = Field(HandLossConfig(), description="what each loss is multiplied by")
+    loss: HandLossConfig = Field(HandLossConfig(), description="losses and what they are multiplied by")
     between_voxels: bool = Field(True, description="decode between voxels; off takes the highest one, as the reference")
     flip_test: bool = Field(False, description="average with the mirrored picture")
 

@@ -49,6 +49,24 @@ class _VolumeError(torch.autograd.Function):
         return result, None, None, None, None
 
 
+def volume_entropy(logits: Tensor, blobs: Blobs) -> Tensor:
+    """The mean over all B K joints of weight times cross entropy of a softmax over the voxels against the Gaussians.
+
+    The Gaussians are made to sum to 1 over the voxels; one of which nothing is inside counts as no error.
+    """
+    batch, joints, depth, height, width = logits.shape
+    count = batch * joints
+    flat = logits.float().reshape(count, -1)
+    x, y, z = (factor.reshape(count, -1) for factor in (blobs.x, blobs.y, blobs.z))
+    rows = torch.bmm(flat.view(count, depth * height, width), x[..., None])
+    planes = torch.bmm(rows.view(count, depth, height), y[..., None])[..., 0]
+    mass = x.sum(dim=1) * y.sum(dim=1) * z.sum(dim=1)
+    inside = mass > 0
+    product = (planes * z).sum(dim=1) / torch.where(inside, mass, 1)
+    errors = torch.logsumexp(flat, dim=1) - product
+    return (errors * inside * blobs.weights.reshape(count)).mean()
+
+
 def root_error(places: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
     """The mean of |difference| times weight of places in bins (B, 1), a scalar."""
     return (((places.float() - truth) * weights).abs()).mean()

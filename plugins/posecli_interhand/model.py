@@ -20,7 +20,7 @@ from posecli_interhand.config import HandLossConfig
 from posecli_interhand.drawing import draw_pairs
 from posecli_interhand.guess import guess_hands
 from posecli_interhand.heads import JOINTS, HandHead, HandOutputs
-from posecli_interhand.losses import root_error, type_error, volume_error
+from posecli_interhand.losses import root_error, type_error, volume_entropy, volume_error
 from posecli_interhand.metric import SURE
 from posecli_interhand.transform import HandsTransform
 from posecli_interhand.volume import DepthBins, Volume
@@ -101,8 +101,9 @@ class InterHand(Algorithm):
         points = torch.cat([targets["keypoints"], targets["depth"][..., None]], dim=-1)
         blobs = self.volume.encode(points, targets["visible"])
         places, known = self.bins.encode(targets["root_depth"], targets["root_valid"])
+        volume_loss = volume_entropy if self.weights.volumes == "entropy" else volume_error
         return {
-            "keypoints": self.weights.keypoints * volume_error(outputs.volumes, blobs),
+            "keypoints": self.weights.keypoints * volume_loss(outputs.volumes, blobs),
             "root_depth": self.weights.root_depth * root_error(outputs.root, places, known),
             "hand_type": self.weights.hand_type
             * type_error(outputs.hand_type, targets["hand_type"], targets["hand_type_valid"]),
@@ -110,9 +111,9 @@ class InterHand(Algorithm):
 
     def predict(self, batch: Batch) -> list[Prediction]:
         images = batch.inputs["image"]
-        outputs = self.outputs(images)
+        outputs = self._found(images)
         if self.flip_test:
-            outputs = self.average(outputs, self.flip(self.outputs(images.flip(2))))
+            outputs = self.average(outputs, self.flip(self._found(images.flip(2))))
         points, scores = self.volume.decode(outputs.volumes, self.between_voxels)
         places = points.double().cpu()
         places[..., :2] = places[..., :2] @ batch.undo[:, :, :2].mT + batch.undo[:, None, :, 2]
@@ -127,6 +128,13 @@ class InterHand(Algorithm):
             Prediction(sample.id, _pair(sample, {name: values[row] for name, values in arrays.items()}))
             for row, sample in enumerate(batch.samples)
         ]
+
+    def _found(self, images: Tensor) -> HandOutputs:
+        """The outputs with volumes as `Volume` decodes them, however they were learnt."""
+        outputs = self.outputs(images)
+        if self.weights.volumes == "entropy":
+            outputs = outputs._replace(volumes=self.volume.of_logits(outputs.volumes))
+        return outputs
 
     def flip(self, outputs: HandOutputs) -> HandOutputs:
         """Outputs for mirrored pictures, mirrored back: hands change places."""

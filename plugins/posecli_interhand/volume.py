@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import NamedTuple
 
 import torch
@@ -87,6 +88,11 @@ class Volume:
         if between:
             places = places + _tops(volumes, voxels)
         return self._points(places), values / self.peak
+
+    def of_logits(self, logits: Tensor) -> Tensor:
+        """Volumes of what was learnt as a softmax over voxels, scaled so that perfect logits give the Gaussian."""
+        chances = torch.softmax(logits.float().flatten(2), dim=2).view(logits.shape)
+        return chances * (self.peak * (self.sigma * math.sqrt(2 * math.pi)) ** 3)
 
     def flip(self, volumes: Tensor, flip_index: Tensor, shift: bool = True) -> Tensor:
         """Volumes of mirrored pictures mirrored back, hands swapped; a shift moves them a voxel to the right.

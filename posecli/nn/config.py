@@ -17,11 +17,12 @@ class ResNetConfig(BackboneConfig):
 
     name: ClassVar[str] = "resnet"
     depth: Literal[18, 34, 50, 101, 152] = Field(50, description="layers: 18, 34, 50, 101 or 152")
+    stages: int = Field(4, ge=1, le=4, description="how many of the four stages there are: 3 ends at stride 16")
 
     def build(self) -> Backbone:
         from posecli.nn.torchvision import resnet
 
-        return resnet(self.depth, self.pretrained)
+        return resnet(self.depth, self.pretrained, self.stages)
 
 
 class ResNeXtConfig(BackboneConfig):

@@ -20,9 +20,7 @@ Network = TypeVar("Network", bound=Backbone)
 
 
 class ResNet(Backbone):
-    """The four stages of a ResNet or ResNeXt."""
-
-    strides = (4, 8, 16, 32)
+    """The four stages of a ResNet or ResNeXt, or the first of them."""
 
     def __init__(self, network: networks.ResNet) -> None:
         super().__init__()
@@ -31,12 +29,20 @@ class ResNet(Backbone):
         self.layer3, self.layer4 = network.layer3, network.layer4
         widest = network.fc.in_features
         self.channels = (widest // 8, widest // 4, widest // 2, widest)
+        self.strides = (4, 8, 16, 32)
+
+    def keep(self, stages: int) -> None:
+        """Leave out the stages after the first so many, with their weights."""
+        for stage in range(stages, len(self.channels)):
+            delattr(self, f"layer{stage + 1}")
+        self.channels, self.strides = self.channels[:stages], self.strides[:stages]
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Maps at strides 4, 8, 16 and 32."""
         features = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         maps = []
-        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
+        for stage in range(len(self.channels)):
+            layer = getattr(self, f"layer{stage + 1}")
             features = layer(features)
             maps.append(features)
         return maps
@@ -110,9 +116,11 @@ class ViT(Backbone):
         return torch.cat([embedding[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
 
 
-def resnet(depth: int, pretrained: bool = False) -> ResNet:
-    """ResNet-18, 34, 50, 101 or 152."""
-    return _resnet(f"resnet{depth}", pretrained)
+def resnet(depth: int, pretrained: bool = False, stages: int = 4) -> ResNet:
+    """ResNet-18, 34, 50, 101 or 152, or its first stages."""
+    backbone = _resnet(f"resnet{depth}", pretrained)
+    backbone.keep(stages)
+    return backbone
 
 
 def resnext(depth: int, pretrained: bool = False) -> ResNet:
