@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import typer
+
 from posecli import hookimpl
 from posecli.config import MetricConfig, ModelConfig
 from posecli_interhand.config import InterNetConfig
@@ -16,3 +18,10 @@ def posecli_models() -> list[type[ModelConfig]]:
 @hookimpl
 def posecli_metrics() -> list[type[MetricConfig]]:
     return [InterHandMetricConfig]
+
+
+@hookimpl
+def posecli_benchmarks(app: typer.Typer) -> None:
+    from posecli_interhand.benchmark import interhand
+
+    app.command()(interhand)

@@ -19,7 +19,8 @@ class HandLossConfig(Config):
     """How volumes are learnt, and what each loss is multiplied by."""
 
     volumes: Literal["squared", "entropy"] = Field(
-        "squared", description="squared: error of every voxel; entropy: cross entropy of a softmax over the voxels"
+        "squared",
+        description="squared: error of every voxel; entropy: cross entropy over the voxels and `not there`, quicker",
     )
     keypoints: float = Field(1.0, ge=0, description="the loss of the volumes")
     root_depth: float = Field(1.0, ge=0, description="absolute error of the left wrist's depth, in bins")

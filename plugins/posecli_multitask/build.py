@@ -26,35 +26,35 @@ from posecli_multitask.transform import ClassColumn, MultiTaskTransform
 def build_multitask(config: MultiTaskConfig, skeleton: Skeleton) -> MultiTask:
     """Raises PosecliError where a head does not fit onto its neck."""
     backbone = config.backbone.build()
-    channels, necks = backbone.channels[-1], list(config.necks)
-    heads: list[nn.Module] = []
+    channels = backbone.channels[-1]
+    heads: dict[str, nn.Module] = {}
     tasks: list[KeypointTask | ClassTask] = []
     for name, fields in config.heads.items():
         neck = None if fields.neck is None else config.necks[fields.neck]
         inputs = neck.channels if neck is not None and neck.kind == "convolution" else channels
         if isinstance(fields, configs.ClassTask):
-            heads.append(ClassHead(inputs, len(fields.classes), fields.hidden))
+            heads[name] = ClassHead(inputs, len(fields.classes), fields.hidden)
             tasks.append(ClassTask(name, fields.column, fields.classes, mirror_of(fields), fields.weight))
         elif isinstance(fields, configs.RegressionTask):
-            heads.append(RegressionHead(inputs, len(skeleton)))
+            heads[name] = RegressionHead(inputs, len(skeleton))
             tasks.append(_regression(name, fields, config))
         else:
             _check_map(name, neck)
             filters = _deconvolutions(name, backbone.strides[-1], fields)
-            heads.append(HeatmapHead(inputs, len(skeleton), filters, [4] * len(filters)))
+            heads[name] = HeatmapHead(inputs, len(skeleton), filters, [4] * len(filters))
             tasks.append(_heatmap(name, fields, config))
     network = Network(
         backbone,
-        nn.ModuleList(_neck(neck, channels) for neck in config.necks.values()),
-        nn.ModuleList(heads),
-        [None if fields.neck is None else necks.index(fields.neck) for fields in config.heads.values()],
+        nn.ModuleDict({name: _neck(neck, channels) for name, neck in config.necks.items()}),
+        nn.ModuleDict(heads),
+        {name: fields.neck for name, fields in config.heads.items()},
     )
     columns = tuple(ClassColumn(t.name, t.column, tuple(t.mirror)) for t in tasks if isinstance(t, ClassTask))
     crop = functools.partial(CropTransform, skeleton, config.input_size, config.padding, _is_unbiased(config))
     return MultiTask(
         network,
         tasks,
-        config.keypoints or next(task.name for task in tasks if isinstance(task, KeypointTask)),
+        config.main or "",
         skeleton,
         MultiTaskTransform(crop(config.augment), columns),
         MultiTaskTransform(crop(None), columns),

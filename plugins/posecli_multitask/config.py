@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -13,6 +14,10 @@ from posecli.nn.config import ResNetConfig
 if TYPE_CHECKING:
     from posecli.skeleton import Skeleton
     from posecli_multitask.model import MultiTask
+
+
+NAME = re.compile(r"[A-Za-z0-9_-]+")
+TAKEN = ("row", "track_id", "category")  # columns of predictions that say whom they are of
 
 
 class NeckConfig(Config):
@@ -80,7 +85,7 @@ class MultiTaskConfig(ModelConfig):
         {"keypoints": HeatmapTask()}, min_length=1, description="heads by name, the loss of each by its name"
     )
     keypoints: str | None = Field(
-        None, description="the head whose keypoints are the prediction's; by default the first that finds any"
+        None, description="the head whose keypoints are the prediction's; by default the only one, or `keypoints`"
     )
     input_size: Size = Field((192, 256), description="width and height of the crop in pixels")
     padding: float = Field(1.25, gt=0, description="how much a box is grown before it is cut out")
@@ -89,18 +94,29 @@ class MultiTaskConfig(ModelConfig):
 
     @model_validator(mode="after")
     def _check(self) -> MultiTaskConfig:
+        for name in (*self.heads, *self.necks):
+            if not NAME.fullmatch(name) or name in TAKEN:
+                raise ValueError(f"{name!r} cannot be a head's or neck's name: letters, digits, _ and - only")
         for name, head in self.heads.items():
             if head.neck is not None and head.neck not in self.necks:
-                raise ValueError(f"heads.{name}.neck: there is no neck {head.neck!r}; {_listed(self.necks)}")
-        finding = [name for name, head in self.heads.items() if not isinstance(head, ClassTask)]
-        if not finding:
-            raise ValueError("heads: one of them must find keypoints, by heatmap or regression")
-        if self.keypoints is not None and self.keypoints not in finding:
-            raise ValueError(f"keypoints: {self.keypoints!r} is no head that finds keypoints; {_listed(finding)}")
+                raise ValueError(f"heads.{name}.neck: there is no neck {head.neck!r}; {_listed(list(self.necks))}")
+        if self.main not in self.finders:
+            raise ValueError(f"keypoints: say which head's are the prediction's; {_listed(self.finders)}")
         unused = set(self.necks) - {head.neck for head in self.heads.values()}
         if unused:
-            raise ValueError(f"necks: no head sits on {sorted(unused)[0]!r}")
+            raise ValueError(f"necks: no head sits on {min(unused)!r}")
         return self
+
+    @property
+    def finders(self) -> list[str]:
+        """The heads that find keypoints."""
+        return [name for name, head in self.heads.items() if not isinstance(head, ClassTask)]
+
+    @property
+    def main(self) -> str | None:
+        """The head whose keypoints are the prediction's: that of `keypoints`, or the one of that name, or the only."""
+        only = self.finders[0] if len(self.finders) == 1 else None
+        return self.keypoints or ("keypoints" if "keypoints" in self.finders else only)
 
     def build(self, skeleton: Skeleton) -> MultiTask:
         from posecli_multitask.build import build_multitask
@@ -108,5 +124,5 @@ class MultiTaskConfig(ModelConfig):
         return build_multitask(self, skeleton)
 
 
-def _listed(names: dict[str, NeckConfig] | list[str]) -> str:
-    return f"known are {', '.join(names)}" if names else "none is configured"
+def _listed(names: list[str]) -> str:
+    return f"there are {', '.join(names)}" if names else "there is none"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -18,32 +18,32 @@ from posecli.scoring import instance_scores
 from posecli.skeleton import Skeleton
 from posecli.types import Array, Dataset, ImageArray, People, Prediction, Sample
 from posecli.units import PersonUnits
+from posecli_multitask.config import TAKEN
 from posecli_multitask.drawing import draw_classes
 from posecli_multitask.tasks import ClassTask, KeypointTask
 from posecli_multitask.transform import MultiTaskTransform
 
-CARRIED = ("row", "track_id", "category")  # columns that tell whom a prediction is of
-
 
 class Network(nn.Module):
-    """Backbone, necks and heads; the outputs of all heads in order."""
+    """Backbone, necks and heads. State names are `heads.NAME...` and `necks.NAME...`, so heads named 0 and 1 have the
+    names of the reference's."""
 
     def __init__(
-        self, backbone: Backbone, necks: nn.ModuleList, heads: nn.ModuleList, neck_of: Sequence[int | None]
+        self, backbone: Backbone, necks: nn.ModuleDict, heads: nn.ModuleDict, neck_of: Mapping[str, str | None]
     ) -> None:
-        """`neck_of` says for each head the number of its neck, None for the backbone's coarsest map itself."""
+        """`neck_of` says for each head on which neck it sits, None for the backbone's coarsest map itself."""
         super().__init__()
         self.backbone = backbone
         self.necks = necks
         self.heads = heads
-        self.neck_of = tuple(neck_of)
+        self.neck_of = dict(neck_of)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """What each head gives, in order."""
         features = self.backbone(images)[-1]
-        seen = [neck(features) for neck in self.necks]
-        return tuple(
-            head(features if neck is None else seen[neck]) for head, neck in zip(self.heads, self.neck_of, strict=True)
-        )
+        seen = {name: neck(features) for name, neck in self.necks.items()}
+        necks = ((head, self.neck_of[name]) for name, head in self.heads.items())
+        return tuple(head(features if neck is None else seen[neck]) for head, neck in necks)
 
 
 class MultiTask(Algorithm):
@@ -137,7 +137,7 @@ class MultiTask(Algorithm):
             else:
                 extra[task.name] = pixels
         asked = People.concatenate([sample.people[:1] for sample in batch.samples])
-        extra |= {name: asked.extra[name] for name in CARRIED if name in asked.extra}
+        extra |= {name: asked.extra[name] for name in TAKEN if name in asked.extra}
         people = People(points, scores, asked.boxes, asked.instance_scores, extra)
         return dataclasses.replace(people, instance_scores=instance_scores(people).astype(np.float32))
 
