@@ -34,3 +34,10 @@ def posecli_commands(app: typer.Typer) -> None:
     from posecli_mesh.command import add
 
     add(app)
+
+
+@hookimpl
+def posecli_benchmarks(app: typer.Typer) -> None:
+    from posecli_mesh.benchmark import mesh
+
+    app.command("mesh")(mesh)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from posecli.types import FloatArray, IntArray
+from posecli.types import Array, FloatArray, IntArray
 
 CHUNK = 1 << 19  # pixels of bounding boxes that are looked at together
 ON_EDGE = 1e-9  # how far outside an edge still counts, as a fraction of the face: no cracks between neighbours
@@ -28,7 +28,7 @@ class Raster:
     weights: FloatArray  # (M, 3) of the face's corners, sum 1, as the perspective has it
     depth: FloatArray  # (M,) in the unit of the vertices
 
-    def image(self, values: FloatArray, empty: float = 0.0) -> FloatArray:
+    def image(self, values: Array, empty: float = 0.0) -> Array:
         """Values of the covered pixels (M, ...) as a picture (H, W, ...); `empty` elsewhere."""
         width, height = self.size
         picture = np.full((height * width, *values.shape[1:]), empty, dtype=values.dtype)
