@@ -6,6 +6,7 @@ import io
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,10 +15,13 @@ from posecli.config import parse_metric
 from posecli.console import PosecliError
 from posecli.drawing import PAPER
 from posecli.exports import Exports
-from posecli.results import decode_people, encode_people
-from posecli.sources import Frame, Source
+from posecli.inference import infer
+from posecli.predictor import Predictor
+from posecli.results import ResultsHeader, decode_people, encode_people, iterate_results
+from posecli.sources import Frame, Source, find_sources
 from posecli.types import Dataset, FloatArray, People, Prediction, SampleId
 from posecli_mesh.benchmark import as_body, plain_layer, random_smpl, smplx_layer
+from posecli_mesh.config import HMRConfig
 from posecli_mesh.drawing import draw_bodies, draw_over
 from posecli_mesh.files import body_files
 from posecli_mesh.guess import guess_bodies, mean_body
@@ -235,3 +239,24 @@ def test_layers_that_are_measured_agree() -> None:
     theirs = smplx_layer(fields, 3)
     if theirs is not None:
         torch.testing.assert_close(ours, theirs(pose, rotations, shape), atol=1e-5, rtol=0)
+
+
+def test_a_model_draws_writes_and_tells_the_same(tmp_path: Path, dataset: Dataset) -> None:
+    """A fresh model on a picture: overlay, mesh, parameters and results agree; vertices follow from results alone."""
+    torch.manual_seed(0)
+    config = HMRConfig.model_validate(
+        {"backbone": {"use": "resnet", "depth": 18}, "input_size": (64, 64), "hidden": 32}
+    )
+    model = config.build(dataset.skeleton).eval()
+    picture = tmp_path / "person.png"
+    cv2.imwrite(str(picture), dataset.images[0]()[..., ::-1])  # type: ignore[operator]
+    predictor = Predictor(model, batch_size=1, header=ResultsHeader(model.skeleton))
+    found = infer(find_sources([str(picture)]), predictor, tmp_path / "out", threshold=0.0)
+    assert found.people == 1
+    assert {".png", ".obj", ".ply", ".npz"} <= {path.suffix for path in (tmp_path / "out").iterdir()}
+    prediction = next(iter(iterate_results(tmp_path / "out" / "results.jsonl")))
+    parameters = np.load(tmp_path / "out" / "person.npz")
+    np.testing.assert_allclose(prediction.people.extra["rotations"], parameters["rotations"], atol=1e-6)
+    again, _ = read_ply(model.files(prediction)[".ply"])
+    written, _ = read_ply((tmp_path / "out" / "person.ply").read_bytes())
+    np.testing.assert_allclose(again, written, atol=2e-4)
