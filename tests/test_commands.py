@@ -80,7 +80,7 @@ def test_config_check(posecli: Posecli, tmp_path: Path, project: Path) -> None:
     ]
     everything = posecli("config", "check", str(project / "configs"))
     assert everything.returncode == 0
-    assert "base" not in everything.stdout
+    assert "/base/" not in everything.stdout
 
 
 def test_config_copy(posecli: Posecli, tmp_path: Path) -> None:

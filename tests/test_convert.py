@@ -239,6 +239,8 @@ def test_dataset_configs_survive_yaml(kind: type[DatasetConfig]) -> None:
     fields: dict[str, object] = {"path": "some/where"} if "path" in kind.model_fields else {}
     if "photos" in kind.model_fields:
         fields["photos"] = {"use": "lspet", "path": "some/where"}
+    if "parts" in kind.model_fields:
+        fields["parts"] = [{"data": {"use": "lspet", "path": "some/where"}, "share": 1}]
     config = kind.model_validate(fields)
     layers = layers_of(None)
     layers.add(dump(config), "test")

@@ -40,7 +40,7 @@ def run(*arguments: object) -> Result:
 def weights() -> dict[str, Tensor]:
     """Of a ResNet-18 model, by the reference's 1.x names, which are ours."""
     torch.manual_seed(0)
-    model, _ = build_for_import(load_experiment(CONFIG), house_skeleton("coco"))
+    model = build_for_import(load_experiment(CONFIG), house_skeleton("coco"))
     return model.state_dict()
 
 
@@ -187,7 +187,7 @@ def test_another_skeleton(tmp_path: Path) -> None:
     """A fine-tuned model with keypoints of its own comes over with a skeleton file."""
     from posecli.skeleton import Skeleton
 
-    model, _ = build_for_import(load_experiment(CONFIG), Skeleton("pair", ("head", "tail")))
+    model = build_for_import(load_experiment(CONFIG), Skeleton("pair", ("head", "tail")))
     torch.save(model.state_dict(), tmp_path / "theirs.pth")
     (tmp_path / "pair.yaml").write_text("name: pair\nkeypoints: [head, tail]\n")
     options = ("--config", CONFIG, "--skeleton", tmp_path / "pair.yaml")
@@ -220,7 +220,7 @@ def test_info(weights: dict[str, Tensor], tmp_path: Path) -> None:
     assert facts["backbone"]["use"] == "resnet"
     assert facts["keypoints"] == list(house_skeleton("coco").names)
     assert facts["sha256"] == sha256(path)
-    model, _ = build_for_import(load_experiment(CONFIG), house_skeleton("coco"))
+    model = build_for_import(load_experiment(CONFIG), house_skeleton("coco"))
     assert facts["parameters"] == sum(value.numel() for value in model.parameters()) == count_parameters(path)
     shown = run("info", path).stdout
     for part in ("topdown.heatmap", "17: nose, left_eye", "resnet", f"{facts['parameters']:,}", facts["sha256"]):

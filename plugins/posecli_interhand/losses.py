@@ -49,11 +49,10 @@ class _VolumeError(torch.autograd.Function):
         return result, None, None, None, None
 
 
-def volume_entropy(logits: Tensor, blobs: Blobs, absent: Tensor) -> Tensor:
-    """The mean over all B K joints of weight times cross entropy of a softmax over the voxels and over "not there".
+def volume_entropy(logits: Tensor, blobs: Blobs) -> Tensor:
+    """The mean over all B K joints of weight times cross entropy of a softmax over the voxels against the Gaussians.
 
-    The logit of "not there" is 0. It is the target of joints that are `absent` (B, K) 1 for; that of the others is the
-    Gaussian, made to sum to 1 over the voxels. A Gaussian of which nothing is inside counts as no error.
+    The Gaussians are made to sum to 1 over the voxels; one of which nothing is inside counts as no error.
     """
     batch, joints, depth, height, width = logits.shape
     count = batch * joints
@@ -64,9 +63,8 @@ def volume_entropy(logits: Tensor, blobs: Blobs, absent: Tensor) -> Tensor:
     mass = x.sum(dim=1) * y.sum(dim=1) * z.sum(dim=1)
     inside = mass > 0
     product = (planes * z).sum(dim=1) / torch.where(inside, mass, 1)
-    spread = F.softplus(torch.logsumexp(flat, dim=1))  # of the voxels and the zero together
-    weights = inside * blobs.weights.reshape(count)
-    return (weights * (spread - product) + absent.reshape(count) * spread).mean()
+    errors = torch.logsumexp(flat, dim=1) - product
+    return (errors * inside * blobs.weights.reshape(count)).mean()
 
 
 def root_error(places: Tensor, truth: Tensor, weights: Tensor) -> Tensor:

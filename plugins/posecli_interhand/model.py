@@ -101,13 +101,9 @@ class InterHand(Algorithm):
         points = torch.cat([targets["keypoints"], targets["depth"][..., None]], dim=-1)
         blobs = self.volume.encode(points, targets["visible"])
         places, known = self.bins.encode(targets["root_depth"], targets["root_valid"])
-        if self.weights.volumes == "entropy":
-            absent = (1 - targets["hand_type"]) * targets["hand_type_valid"][:, None]  # (B, 2)
-            keypoints = volume_entropy(outputs.volumes, blobs, absent.repeat_interleave(JOINTS, dim=1))
-        else:
-            keypoints = volume_error(outputs.volumes, blobs)
+        volume_loss = volume_entropy if self.weights.volumes == "entropy" else volume_error
         return {
-            "keypoints": self.weights.keypoints * keypoints,
+            "keypoints": self.weights.keypoints * volume_loss(outputs.volumes, blobs),
             "root_depth": self.weights.root_depth * root_error(outputs.root, places, known),
             "hand_type": self.weights.hand_type
             * type_error(outputs.hand_type, targets["hand_type"], targets["hand_type_valid"]),

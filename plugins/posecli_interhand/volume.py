@@ -7,7 +7,6 @@ import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from posecli.codecs.codec import Size, constant, finite, labelled
@@ -91,12 +90,9 @@ class Volume:
         return self._points(places), values / self.peak
 
     def of_logits(self, logits: Tensor) -> Tensor:
-        """Volumes of what was learnt as a softmax over voxels and "not there", whose logit is 0; scaled so that
-        perfect logits give the Gaussian."""
-        flat = logits.float().flatten(2)
-        spread = F.softplus(torch.logsumexp(flat, dim=2, keepdim=True))
-        scale = self.peak * (self.sigma * math.sqrt(2 * math.pi)) ** 3
-        return (scale * (flat - spread).exp()).view(logits.shape)
+        """Volumes of what was learnt as a softmax over voxels, scaled so that perfect logits give the Gaussian."""
+        chances = torch.softmax(logits.float().flatten(2), dim=2).view(logits.shape)
+        return chances * (self.peak * (self.sigma * math.sqrt(2 * math.pi)) ** 3)
 
     def flip(self, volumes: Tensor, flip_index: Tensor, shift: bool = True) -> Tensor:
         """Volumes of mirrored pictures mirrored back, hands swapped; a shift moves them a voxel to the right.

@@ -228,7 +228,7 @@ def _places(boxes: FloatArray, size: tuple[int, int], generator: np.random.Gener
 def _nearest_free(candidates: FloatArray, taken: FloatArray) -> FloatArray | None:
     """Of the boxes (T, 4) that overlap none of the `taken` (N, 4) by too much the one nearest to one of them."""
     if not len(taken):
-        return candidates[0]
+        return np.asarray(candidates[0])
     low = np.maximum(candidates[:, None, :2], taken[None, :, :2])
     high = np.minimum(candidates[:, None, 2:], taken[None, :, 2:])
     across, down = np.moveaxis(np.maximum(high - low, 0), -1, 0)

@@ -26,7 +26,7 @@ from posecli.types import Array
 from posecli_interhand.heads import HandHead, HandOutputs
 from posecli_interhand.losses import root_error, type_error, volume_error
 from posecli_interhand.model import InterHand
-from posecli_interhand.volume import DepthBins, Volume
+from posecli_interhand.volume import Blobs, DepthBins, Volume
 
 OLDER = "interhand3d29_res50"
 NEWER = "internet_res50_4xb16-20e_interhand3d-256x256"
@@ -162,9 +162,23 @@ def test_targets_of_1x(newer: Reference, newer_model: InterHand, loss_batch: Bat
     assert np.abs(inputs.reshape(-1)[::20] - theirs).max() <= 0.02  # a grey level after normalisation is 0.0175
 
 
+def with_holes(blobs: Blobs) -> Blobs:
+    """The targets as the reference has them: with sigma 2.5 a Gaussian's first voxel is the place less 7.5, rounded,
+    and halves are rounded to even numbers. A wrist lies at 32 along the depth exactly, so only even voxels are filled."""
+    z = blobs.z.clone()
+    z[:, [20, 41], 1::2] = 0
+    return blobs._replace(z=z)
+
+
 def test_losses_and_gradients_of_1x(newer: Reference, newer_model: InterHand, loss_batch: Batch) -> None:
     newer_model.zero_grad()
-    losses = newer_model.losses(loss_batch)
+    targets = loss_batch.targets
+    outputs = newer_model.outputs(loss_batch.inputs["image"])
+    losses = newer_model.losses_of(outputs, targets)
+    points = torch.cat([targets["keypoints"], targets["depth"][..., None]], dim=-1)
+    blobs = newer_model.volume.encode(points, targets["visible"])
+    assert losses["keypoints"].item() == pytest.approx(volume_error(outputs.volumes, blobs).item())
+    losses["keypoints"] = volume_error(outputs.volumes, with_holes(blobs))
     told = newer.facts["losses_eval_mode"]
     for ours, theirs in (("keypoints", "loss_kpt"), ("root_depth", "loss_rel_root"), ("hand_type", "loss_hand_type")):
         assert losses[ours].item() == pytest.approx(told[theirs], rel=1e-4), ours
@@ -226,14 +240,14 @@ def test_losses_and_gradients_of_029(older: Reference, older_model: InterHand) -
     compare_gradients(older_model, older.facts)
 
 
-def mirrored_as_029(volume: Volume, outputs: HandOutputs, bins: DepthBins) -> HandOutputs:
+def mirrored_as_029(volume: Volume, outputs: HandOutputs, bins: DepthBins, shift: bool) -> HandOutputs:
     """What 0.29 takes for mirrored outputs. It has two faults that posecli does not repeat: of the 42 D slices of the
     volumes, in a row, it swaps the first 21 with the next 21, instead of the hands; and the root depth's place, counted
     from one end of the bins, becomes its negative."""
     joints, depth = outputs.volumes.shape[1:3]
     slices = torch.arange(joints * depth)
     slices[:42] = SWAP
-    flat = volume.flip(outputs.volumes.flatten(1, 2), slices)
+    flat = volume.flip(outputs.volumes.flatten(1, 2), slices, shift)
     return HandOutputs(
         flat.unflatten(1, (joints, depth)), bins.flip(outputs.root) - bins.count, outputs.hand_type.flip(1)
     )
@@ -251,7 +265,7 @@ def test_predictions_of_029(older: Reference, older_model: InterHand, flip: bool
     outputs = raw(older_model, image())
     if flip:
         mirrored = raw(older_model, image().flip(3))
-        outputs = older_model.average(outputs, mirrored_as_029(older_model.volume, mirrored, older_model.bins))
+        outputs = older_model.average(outputs, mirrored_as_029(older_model.volume, mirrored, older_model.bins, False))
     points, scores = older_model.volume.decode(outputs.volumes, between=False)
     name = "pred_flip" if flip else "pred"
     theirs = older.arrays[f"{name}.preds"][0]
@@ -285,7 +299,7 @@ CROPS = (((300.0, 200.0), 300.0), ((50.0, 60.0), 160.0))  # centre and side of t
 
 
 def test_small_head_mirrored(older: Reference, small: HandOutputs) -> None:
-    flipped = mirrored_as_029(SMALL, small, DepthBins(16))
+    flipped = mirrored_as_029(SMALL, small, DepthBins(16), True)
     theirs = {
         name: older.arrays[f"small.flipped_back(shift).{name}"] for name in ("heatmap3d", "rel_root", "hand_type")
     }
@@ -297,8 +311,8 @@ def test_small_head_mirrored(older: Reference, small: HandOutputs) -> None:
 def test_small_head_decoded(older: Reference, small: HandOutputs) -> None:
     points, scores = SMALL.decode(small.volumes, between=False)
     theirs = older.arrays["small.decode.preds"]
-    for row, crop in enumerate(CROPS):
-        np.testing.assert_allclose(in_picture(points[row], *crop, (8, 8)), theirs[row, :, :3], atol=1e-3)
+    for row in range(2):
+        np.testing.assert_allclose(in_picture(points[row], *CROPS[0], (8, 8)), theirs[row, :, :3], atol=1e-3)
     np.testing.assert_allclose(scores, theirs[..., 3], atol=1e-4)
     np.testing.assert_allclose(
         DepthBins(16).decode(small.root), older.arrays["small.decode.rel_root_depth"][:, 0], 1e-4

@@ -11,12 +11,14 @@ from torch import Tensor
 
 from posecli.algorithm import Algorithm
 from posecli.batch import Batch
-from posecli.config import ModelConfig, OptimizerConfig
+from posecli.config import ModelConfig, OptimizerConfig, parse_metric
 from posecli.console import PosecliError
 from posecli.optimization import build_optimizers, set_rate
 from posecli.skeleton import house_skeleton
 from posecli.testing import PluginContract
+from posecli.types import People
 from posecli_mesh.config import AdversarialConfig, HMRConfig, MeshLossConfig
+from posecli_mesh.dataset_config import SyntheticBodiesConfig
 from posecli_mesh.head import Estimate
 from posecli_mesh.losses import project
 from posecli_mesh.model import MeshRecovery
@@ -54,6 +56,21 @@ class TestMesh(PluginContract):
 
     def model_config(self) -> ModelConfig:
         return small(AdversarialConfig(motion=self.path))
+
+    def test_perfect_predictions_score_best(self) -> None:
+        """On bodies whose shapes and poses are known, which the synthetic people's are not."""
+        samples = SyntheticBodiesConfig(count=4, size=(64, 64)).build()
+        perfect = {}
+        for index, sample_id in enumerate(samples.ids):
+            truth = samples[index].people
+            sure = np.ones(truth.scores.shape, np.float32)
+            extra = {name: truth.extra[name] for name in ("rotations", "shape", "row")}
+            perfect[sample_id] = People(truth.extra["keypoints_3d"], sure, truth.boxes, sure[:, 0], extra)
+        for text in ("pve", "mpjpe", "p-mpjpe", "mpjpe-14", "p-mpjpe-14"):
+            scores = parse_metric(text).build(samples.skeleton).compute(samples, perfect)
+            assert np.isfinite(scores[0].value), f"{text}: nothing was scored"
+            for score in scores:
+                assert np.isnan(score.value) or np.isclose(score.value, score.best, atol=1e-3), score  # millimetres
 
     def decoded_targets(self, algorithm: Algorithm, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Keypoints as the loss projects them in the crop, and as predictions are projected in the whole picture."""

@@ -158,7 +158,7 @@ def test_configs_that_make_no_sense(model: dict[str, object], message: str) -> N
     ("heads", "necks", "message"),
     [
         ({"a": HeatmapTask(neck="n")}, {"n": NeckConfig(kind="pool")}, "heatmaps need a map"),
-        ({"a": HeatmapTask(stride=3)}, {}, "no multiple of the stride"),
+        ({"a": HeatmapTask(stride=3)}, {}, "no doubling makes 3"),
         ({"keypoints": HeatmapTask(codec="udp"), "b": HeatmapTask()}, {}, "for all heatmaps or for none"),
     ],
     ids=["pooled", "stride", "two ways to crop"],
@@ -184,4 +184,5 @@ def test_where_people_face(angle: float, number: int) -> None:
 
 def test_all_sides_of_synthetic_people_are_seen() -> None:
     counts = np.bincount(synthetic_dataset(200, seed=0, size=(64, 64)).people.extra["facing"], minlength=4)
-    assert counts.min() >= 20
+    assert counts.min() >= 2
+    assert counts.argmax() == 0, "most of them face the camera"

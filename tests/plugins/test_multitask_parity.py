@@ -132,12 +132,17 @@ def test_losses_and_gradients(
 def test_decoded_keypoints(
     head: str, name: str, model: MultiTask, outputs: dict[str, Tensor], arrays: dict[str, Array]
 ) -> None:
-    """Within 0.05 px of a crop around (200, 150), 240 by 320 pixels."""
+    """Within 0.05 px of a crop around (200, 150), 240 by 320 pixels. One cell from a border 0.29 does not shift a peak
+    along the other axis either; posecli does, as 1.x."""
     task = next(task for task in model.tasks if task.name == head)
     assert isinstance(task, KeypointTask)
     points, scores = task.decode(outputs[name].detach())
     undo = invert(crop_matrix(np.array([200.0, 150.0]), np.array([240.0, 320.0]), (96, 128)))
     theirs = arrays[f"decode.{name}.preds"]
     found = points.double().numpy() @ undo[:, :2].T + undo[:, 2]
-    assert np.abs(found - theirs[..., :2]).max() <= 0.05
+    off = np.abs(found - theirs[..., :2])
+    inside = (points > 6).all(dim=-1).numpy() | (head == "0")
+    assert inside.sum() >= 32
+    assert off[inside].max() <= 0.05
+    assert off.max() <= 2.5 + 1e-3, "a quarter of a cell"
     assert np.abs(scores.numpy() - theirs[..., 2]).max() <= 1e-3
