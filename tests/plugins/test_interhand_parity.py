@@ -164,7 +164,7 @@ def test_targets_of_1x(newer: Reference, newer_model: InterHand, loss_batch: Bat
 
 def with_holes(blobs: Blobs) -> Blobs:
     """The targets as the reference has them: with sigma 2.5 a Gaussian's first voxel is the place less 7.5, rounded,
-    and halves are rounded to even numbers. A wrist lies at 32 along the depth exactly, so only even voxels are filled."""
+    and halves are rounded to even numbers. A wrist lies at 32 of the depth exactly, so only even voxels are filled."""
     z = blobs.z.clone()
     z[:, [20, 41], 1::2] = 0
     return blobs._replace(z=z)
