@@ -142,17 +142,15 @@ class MultiTask(Algorithm):
         return dataclasses.replace(people, instance_scores=instance_scores(people).astype(np.float32))
 
     def guess(self, train: Dataset, truth: Dataset) -> list[Prediction]:
-        """The mean pose, and of classes how often each one is in `train`."""
+        """The mean pose, by every head that finds keypoints, and of classes how often each one is in `train`."""
         shares = {task.name: _shares(train, task) for task in self.class_tasks}
-        return [
-            Prediction(
-                guessed.id,
-                guessed.people.with_extra(
-                    **{name: np.tile(share, (len(guessed.people), 1)) for name, share in shares.items()}
-                ),
-            )
-            for guessed in super().guess(train, truth)
-        ]
+        others = [task.name for task in self.tasks if isinstance(task, KeypointTask) and task.name != self.main]
+        guessed = []
+        for one in super().guess(train, truth):
+            classes = {name: np.tile(share, (len(one.people), 1)) for name, share in shares.items()}
+            points = dict.fromkeys(others, one.people.keypoints)
+            guessed.append(Prediction(one.id, one.people.with_extra(**classes, **points)))
+        return guessed
 
     def draw(self, image: ImageArray, prediction: Prediction, threshold: float = 0.3) -> ImageArray:
         drawn = draw_people(image, prediction.people, self.skeleton, threshold)

@@ -105,6 +105,7 @@ def test_the_guess_is_how_often_each_class_is_there(dataset: Dataset) -> None:
     guessed = {one.id: one.people for one in model_of().guess(dataset, dataset)}
     shares = np.bincount(dataset.people.extra["facing"], minlength=4) / 6
     np.testing.assert_allclose(guessed[0].extra["facing"], shares[None])
+    np.testing.assert_array_equal(guessed[0].extra["coordinates"], guessed[0].keypoints)
     (score,) = parse_metric("accuracy@facing").build(dataset.skeleton).compute(dataset, guessed)
     assert score.value == pytest.approx(shares.max())
 
