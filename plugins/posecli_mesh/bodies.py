@@ -6,11 +6,12 @@ the first bone turns all of it, in practice into the camera frame (x right, y do
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -18,11 +19,15 @@ from torch import Tensor, nn
 
 from posecli.console import PosecliError
 from posecli.skeleton import flip_pairs_from_names
-from posecli.types import Array, FloatArray
+from posecli.types import Array, BoolArray, Dataset, FloatArray, People
 from posecli_mesh.skinning import Chain, move, skin
 
 BodyName = Literal["capsules", "smpl", "anny"]
 Gender = Literal["neutral", "male", "female"]
+BODIES: tuple[BodyName, ...] = get_args(BodyName)
+"""Whose rotations and shapes they are: the number in the column `body` of datasets and predictions."""
+GENDER_NUMBERS: tuple[Gender, ...] = get_args(Gender)
+"""Which of SMPL's bodies was found: the number in the column `gender` of predictions."""
 BONES = (
     *("pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2", "left_ankle", "right_ankle"),
     *("spine3", "left_foot", "right_foot", "neck", "left_collar", "right_collar", "head", "left_shoulder"),
@@ -46,6 +51,8 @@ class Body(nn.Module, ABC):
     Nothing of a body is saved with a model: who uses the model brings the same body.
     """
 
+    name: BodyName  # as `open_body` was asked for it
+    gender: Gender = "neutral"
     joints: tuple[str, ...]  # (J,)
     bones: tuple[str, ...]  # (P,), the root first
     shapes: int  # S; zeros are the mean body, one is about a standard deviation
@@ -174,6 +181,12 @@ def open_body(
 
     Raises PosecliError when a file or a package is missing, and says where to get it.
     """
+    body = _opened(name, path, gender, regressor)
+    body.name, body.gender = name, gender if name == "smpl" else "neutral"
+    return body
+
+
+def _opened(name: BodyName, path: Path | None, gender: Gender, regressor: Path | None) -> Body:
     if name == "capsules":
         from posecli_mesh.capsules import capsule_body
 
@@ -187,3 +200,56 @@ def open_body(
 
         return smpl_body(path, gender, regressor)
     raise PosecliError(f"no body named {name!r}; known are capsules, smpl and anny")
+
+
+# --- whose poses and shapes data has --------------------------------------------------------------------------------
+
+
+def labelled(people: People) -> BoolArray:
+    """Whose pose and shape are known, (N,); nobody's where the columns are missing."""
+    extra = people.extra
+    if "rotations" not in extra or "shape" not in extra:
+        return np.zeros(len(people), dtype=bool)
+    known = np.isfinite(extra["rotations"]).all(axis=(1, 2, 3)) & np.isfinite(extra["shape"]).all(axis=1)
+    return np.asarray(known & (np.asarray(extra.get("has_body", known)) > 0))
+
+
+def named_bodies(people: People) -> list[BodyName]:
+    """The bodies that the column `body` names for people whose pose and shape are known; none without the column."""
+    if "body" not in people.extra:
+        return []
+    return [BODIES[int(number)] for number in np.unique(people.extra["body"][labelled(people)])]
+
+
+def own_bodies(samples: Dataset, body: Body) -> Dataset:
+    """The data with the poses and shapes of other bodies than this one as unlabelled, where it says whose they are.
+
+    Raises PosecliError where all are another body's, or have other numbers of rotations and shapes.
+    """
+    people, known = samples.people, labelled(samples.people)
+    if not known.any():
+        return samples
+    named = named_bodies(people)
+    if named and body.name not in named:
+        theirs = " and ".join(map(repr, named))
+        remedy = f"model.body.name={named[0]}"
+        if samples.name == "synthetic-bodies":
+            remedy = f"data.train.body={body.name} and data.val.body={body.name}, or {remedy}"
+        raise PosecliError(
+            f"the data {samples.name!r} has bodies of {theirs} and the model finds {body.name!r}: set {remedy}"
+        )
+    check_sizes(body, people, f"the data {samples.name!r}", "set model.body.name to the body of the data")
+    if len(named) < 2:
+        return samples
+    has_body = np.where(people.extra["body"] == BODIES.index(body.name), people.extra.get("has_body", known), 0)
+    return dataclasses.replace(samples, people=people.with_extra(has_body=has_body.astype(np.float32)))
+
+
+def check_sizes(body: Body, people: People, what: str, remedy: str) -> None:
+    """Raises PosecliError where the rotations or shapes of `people` are not as many as the body's."""
+    sizes = (people.extra["rotations"].shape[1], people.extra["shape"].shape[1])
+    if len(people) and sizes != (body.poses, body.shapes):
+        raise PosecliError(
+            f"{what} has {sizes[0]} rotations and {sizes[1]} numbers of shape a body, and {body.name!r} needs "
+            f"{body.poses} and {body.shapes}: it is another body; {remedy}"
+        )

@@ -10,10 +10,12 @@ from torch import Tensor
 
 from posecli.console import PosecliError
 from posecli.interop.unpickle import load_npz
+from posecli.nn.heads import PyramidHead
 from posecli.skeleton import Skeleton
 from posecli_mesh.bodies import Body, open_body
 from posecli_mesh.config import AdversarialConfig, HMRConfig
 from posecli_mesh.discriminator import BodyDiscriminator
+from posecli_mesh.guide import Guide
 from posecli_mesh.head import RegressionHead, facing_the_camera
 from posecli_mesh.losses import GANLoss, MeshLoss
 from posecli_mesh.model import Adversary, MeshRecovery
@@ -28,8 +30,19 @@ def build_hmr(config: HMRConfig, skeleton: Skeleton) -> MeshRecovery:
     backbone = config.backbone.build()
     body = open_body(config.body.name, config.body.path, config.body.gender, config.body.regressor)
     pose, shape, camera = _start(config.mean_params, body)
+    guide = None
+    if config.guide is not None:
+        maps = PyramidHead(backbone.channels, backbone.strides, len(skeleton), config.guide.filters)
+        guide = Guide(maps, len(skeleton), config.guide.sigma)
     head = RegressionHead(
-        backbone.channels[-1], pose, shape, camera, hidden=config.hidden, rounds=config.rounds, dropout=config.dropout
+        backbone.channels[-1],
+        pose,
+        shape,
+        camera,
+        hidden=config.hidden,
+        rounds=config.rounds,
+        dropout=config.dropout,
+        guide=guide,
     )
     loss = MeshLoss(config.losses.model_dump(), _root(skeleton), config.input_size, config.focal)
     crop = [

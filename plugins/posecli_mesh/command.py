@@ -37,8 +37,10 @@ def set_body(
     from posecli_mesh.remembered import remember, remembered_at
     from posecli_mesh.smpl import read_regressor, read_smpl
 
-    if body != "smpl":
+    if body in ("capsules", "anny"):
         raise PosecliError(f"{body!r} needs no file; smpl does")
+    if body != "smpl":
+        raise PosecliError(f"no body named {body!r}; known are capsules, smpl and anny, and smpl has files to set")
     files = {}
     vertices = 0
     for found, path_of in _files(path.expanduser().absolute(), gender).items():
@@ -71,16 +73,26 @@ def _show(body: str, files: dict[str, str]) -> None:
 
 def _files(path: Path, gender: str | None) -> dict[str, Path]:
     """The file for each gender. Raises PosecliError when it cannot be told which is which."""
-    from posecli_mesh.smpl import GENDERS, HOW_TO_GET, gender_of
+    from posecli_mesh.smpl import GENDERS, HOW_TO_GET, gender_of, other_family
 
     if gender is not None and gender not in GENDERS.values():
         raise PosecliError(f"--gender {gender}: there are {', '.join(GENDERS.values())}")
     if path.is_dir():
         candidates = [file for pattern in ("*.pkl", "*.npz") for file in sorted(path.rglob(pattern))]
-        told = {found: file for file in candidates if (found := gender_of(file)) and gender in (None, found)}
+        told: dict[str, Path] = {}
+        for file in candidates:
+            found = None if other_family(file.relative_to(path)) else gender_of(file)
+            if found is None or gender not in (None, found):
+                continue
+            if found in told:
+                raise PosecliError(
+                    f"two files for a {found} body, {told[found]} and {file}: set one with `posecli mesh body set smpl "
+                    f"FILE --gender {found}`"
+                )
+            told[found] = file
         if not told:
-            raise PosecliError(f"no .pkl or .npz file in {path} whose name tells a gender; {HOW_TO_GET}")
-        return {str(found): file for found, file in told.items()}
+            raise PosecliError(f"no .pkl or .npz file of SMPL in {path} whose name tells a gender; {HOW_TO_GET}")
+        return told
     if not path.is_file():
         raise PosecliError(f"no SMPL file {path}: no such file; {HOW_TO_GET}")
     whose = gender or gender_of(path)

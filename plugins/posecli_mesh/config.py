@@ -45,6 +45,16 @@ class MeshLossConfig(Config):
     vertices: float = Field(20.0, ge=0, description="vertices, L1 in metres")
     rotations: float = Field(30.0, ge=0, description="rotation matrices, squared")
     shape: float = Field(0.2, ge=0, description="shape, squared")
+    guide: float = Field(10.0, ge=0, description="cross entropy of the guide's heatmaps, if there is a guide")
+
+
+class GuideConfig(Config):
+    """Keypoints that are found on the way and told to the head: learnt in far fewer pictures than without."""
+
+    filters: tuple[Positive, ...] = Field(
+        (64, 64), description="channels of deconvolutions; each doubles the maps, and finer maps of the backbone join"
+    )
+    sigma: float = Field(1.0, gt=0, description="of a keypoint's target in cells of the map")
 
 
 class AdversarialConfig(Config):
@@ -74,6 +84,7 @@ class HMRConfig(ModelConfig):
     rounds: Positive = Field(3, description="how often the estimate is corrected")
     hidden: Positive = Field(1024, description="width of the head's layers")
     dropout: float = Field(0.5, ge=0, lt=1, description="in the head while training")
+    guide: GuideConfig | None = Field(None, description="keypoints found on the way; none by default, as published")
     mean_params: Path | None = Field(
         None, description="npz with pose (144,), shape (10,) and cam (3,) to start from; by default the body at rest"
     )

@@ -25,11 +25,12 @@ class SyntheticBodiesConfig(DatasetConfig):
     body: Literal["capsules", "smpl", "anny"] = Field(
         "capsules", description="what is drawn: the built-in body, the SMPL file that was set, or the package anny"
     )
+    backdrop: Literal["clutter", "studio"] = Field("clutter", description="what is behind: anything, or an even wall")
 
     def build(self) -> Dataset:
         from posecli_mesh.scenes import synthetic_bodies
 
-        return synthetic_bodies(self.count, self.seed, self.size, self.turned, self.body)
+        return synthetic_bodies(self.count, self.seed, self.size, self.turned, self.body, self.backdrop)
 
 
 class SmplNpzConfig(StoredDatasetConfig):

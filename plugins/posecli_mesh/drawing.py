@@ -9,7 +9,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from posecli.drawing import INK, PAPER, instance_color
+from posecli.drawing import INK, PAPER, enlarge, instance_color
 from posecli.types import FloatArray, ImageArray, IntArray, People
 from posecli_mesh.rasteriser import facing, rasterise, vertex_normals
 
@@ -19,26 +19,45 @@ COVER = 0.9  # opacity over the photo
 LIGHT = np.array([-0.35, -0.6, -0.72])  # where light comes from, as the camera sees it
 AMBIENT, DIRECT = 0.42, 0.58
 VIEWS = {"front": 0.0, "side": 90.0}  # degrees around the vertical axis
-LEAST_PANEL = 240  # pixels of the height of those views
+LEAST_PANEL = 240  # pixels of the height of a drawing
 BROAD = 0.7  # their width, for each pixel of height
 
 
 def draw_bodies(image: ImageArray, people: People, faces: IntArray, threshold: float) -> ImageArray:
-    """A copy of the RGB picture with the bodies over it, and beside it the same bodies from the front and the side.
+    """The RGB picture with the bodies over it, and beside it the same bodies from the front and the side.
 
-    `people` have `vertices` (N, V, 3) and `camera` (N, 3) in `extra`; who scores less than the threshold is left out.
+    Small pictures are enlarged. `people` have `vertices` (N, V, 3) and `camera` (N, 3) in `extra`; who scores less than
+    the threshold is left out.
     """
     chosen = people
     if people.instance_scores is not None:
         chosen = people[np.flatnonzero(people.instance_scores >= threshold)]
+    image, times = enlarge(image, LEAST_PANEL)
+    if len(chosen):
+        camera = chosen.extra["camera"].astype(np.float64) * times
+        chosen = chosen.with_extra(camera=camera + np.array([0, 0.5, 0.5]) * (times - 1))
     over = draw_over(image, chosen, faces)
-    views = draw_sides(chosen, faces, max(LEAST_PANEL, image.shape[0]), image.shape[1::-1])
-    if len(over) < len(views):
-        paper = np.full((len(views), over.shape[1], 3), PAPER, np.uint8)
-        top = (len(views) - len(over)) // 2
-        paper[top : top + len(over)] = over
-        over = paper
+    views = draw_sides(chosen, faces, image.shape[0], image.shape[1::-1])
     return np.concatenate([over, views], axis=1)
+
+
+def as_seen(people: People) -> People | None:
+    """True people as predictions are: keypoints (N, K, 3) in camera millimetres, and the camera that sees them where
+    they are in the picture. None where there is no body, or where 3D keypoints are not in the camera frame."""
+    columns = people.extra
+    if not {"keypoints_3d", "rotations", "shape"} <= columns.keys() or not len(people):
+        return None
+    points, pixels = columns["keypoints_3d"].astype(np.float64), people.keypoints.astype(np.float64)
+    known = np.isfinite(points).all() and np.isfinite(pixels).all() and (points[..., 2] > 0).all()
+    if not known or not (columns.get("has_body", np.ones(len(people))) > 0).all():
+        return None
+    rays = points[..., :2] / points[..., 2:]  # (N, K, 2)
+    middle, center = rays.mean(axis=1, keepdims=True), pixels.mean(axis=1, keepdims=True)
+    focal = ((rays - middle) * (pixels - center)).sum(axis=(1, 2)) / ((rays - middle) ** 2).sum(axis=(1, 2))  # (N,)
+    camera = np.concatenate([focal[:, None], center[:, 0] - focal[:, None] * middle[:, 0]], axis=1)
+    sure = np.ones(len(people), np.float32)
+    shown = {"rotations": columns["rotations"], "shape": columns["shape"], "camera": camera}
+    return People(points, people.scores, people.boxes, sure, shown)
 
 
 def draw_over(image: ImageArray, people: People, faces: IntArray) -> ImageArray:

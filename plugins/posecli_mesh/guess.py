@@ -8,7 +8,7 @@ from torch import Tensor
 
 from posecli.console import PosecliError
 from posecli.types import Dataset, FloatArray, People, Prediction
-from posecli_mesh.bodies import Body
+from posecli_mesh.bodies import BODIES, GENDER_NUMBERS, Body, labelled
 
 
 def mean_body(train: Dataset) -> tuple[FloatArray, FloatArray]:
@@ -19,8 +19,7 @@ def mean_body(train: Dataset) -> tuple[FloatArray, FloatArray]:
     extra = train.people.extra
     if "rotations" not in extra or "shape" not in extra:
         raise PosecliError(f"{train.name} has no poses and shapes of bodies, there is no mean body")
-    known = np.isfinite(extra["rotations"]).all(axis=(1, 2, 3)) & np.isfinite(extra["shape"]).all(axis=1)
-    known &= np.asarray(extra.get("has_body", known)) > 0
+    known = labelled(train.people)
     if not known.any():
         raise PosecliError(f"{train.name}: nobody's pose and shape is labelled, there is no mean body")
     left, _, right = np.linalg.svd(extra["rotations"][known].mean(axis=0, dtype=np.float64))
@@ -47,6 +46,8 @@ def guess_bodies(body: Body, joint_index: Tensor, train: Dataset, truth: Dataset
             "row": sample.people.extra["row"],
             "rotations": rotations.repeat(count, axis=0),
             "shape": shape.repeat(count, axis=0),
+            "body": np.full(count, BODIES.index(body.name)),
+            "gender": np.full(count, GENDER_NUMBERS.index(body.gender)),
         }
         points = keypoints.repeat(count, axis=0).astype(np.float32)
         predictions.append(Prediction(sample.id, People(points, sure, sample.people.boxes, sure[:, 0], extra)))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from posecli_mesh.guide import Guide
 from posecli_mesh.rotations import from_six, to_six
 
 
@@ -17,12 +19,13 @@ class Estimate:
     rotations: Tensor  # (B, P, 3, 3)
     shape: Tensor  # (B, S)
     camera: Tensor  # (B, 3): scale, and the shift in x and y in metres; see `losses.project`
+    heatmaps: Tensor | None = None  # (B, K, h, w) logits of a guide
 
 
 class RegressionHead(nn.Module):
     """Pooled features and the last estimate in, a better one out; six numbers a rotation (Zhou et al., CVPR 2019).
 
-    Two layers without a nonlinearity between them, as published.
+    Two layers without a nonlinearity between them, as published. A guide adds the places of keypoints to the features.
     """
 
     init_pose: Tensor  # (1, 6 P)
@@ -39,11 +42,14 @@ class RegressionHead(nn.Module):
         hidden: int = 1024,
         rounds: int = 3,
         dropout: float = 0.5,
+        guide: Guide | None = None,
     ) -> None:
         """`pose` (6 P,), `shape` (S,) and `camera` (3,) are where the first round begins."""
         super().__init__()
         self.rounds = rounds
-        self.fc1 = nn.Linear(channels + len(pose) + len(shape) + len(camera), hidden)
+        self.guide = guide
+        inputs = channels if guide is None else channels + 2 * guide.keypoints
+        self.fc1 = nn.Linear(inputs + len(pose) + len(shape) + len(camera), hidden)
         self.fc2 = nn.Linear(hidden, hidden)
         self.dropout = nn.Dropout(dropout)
         self.decpose = nn.Linear(hidden, len(pose))
@@ -55,9 +61,13 @@ class RegressionHead(nn.Module):
         self.register_buffer("init_shape", shape[None].float())
         self.register_buffer("init_cam", camera[None].float())
 
-    def forward(self, features: Tensor) -> Estimate:
-        """The estimate for feature maps (B, C, H, W)."""
-        pooled = features.mean(dim=(2, 3))
+    def forward(self, maps: Sequence[Tensor]) -> Estimate:
+        """The estimate for a backbone's maps (B, C, H, W), from fine to coarse; only a guide looks at more than one."""
+        pooled = maps[-1].mean(dim=(2, 3))
+        heatmaps = None
+        if self.guide is not None:
+            heatmaps = self.guide(maps)
+            pooled = torch.cat([pooled, self.guide.places(heatmaps).flatten(1)], dim=1)
         pose, shape, camera = (
             start.expand(len(pooled), -1) for start in (self.init_pose, self.init_shape, self.init_cam)
         )
@@ -67,7 +77,7 @@ class RegressionHead(nn.Module):
             pose, shape = pose + self.decpose(hidden), shape + self.decshape(hidden)
             camera = camera + self.deccam(hidden)
         # few numbers, and their squares are small: full precision whatever the features have
-        return Estimate(from_six(pose.float().view(len(pose), -1, 6)), shape.float(), camera.float())
+        return Estimate(from_six(pose.float().view(len(pose), -1, 6)), shape.float(), camera.float(), heatmaps)
 
 
 def facing_the_camera(poses: int) -> Tensor:

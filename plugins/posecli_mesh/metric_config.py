@@ -32,7 +32,7 @@ class VertexErrorConfig(MetricConfig):
     def build(self, skeleton: Skeleton) -> Metric:
         from posecli_mesh.metrics import VertexError
 
-        return VertexError(self.body)
+        return VertexError(self.body, skeleton)
 
 
 class ScoredJointsConfig(MetricConfig):

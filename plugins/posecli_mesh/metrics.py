@@ -12,48 +12,100 @@ from posecli.console import PosecliError
 from posecli.metrics.metric import Metric, Score
 from posecli.metrics.mpjpe import Comparison, Mpjpe, true_poses
 from posecli.skeleton import Skeleton
-from posecli.types import Array, Dataset, FloatArray, People, SampleId
-from posecli_mesh.bodies import Body, BodyName, open_body
-from posecli_mesh.scenes import BODIES
+from posecli.types import Dataset, FloatArray, People, SampleId
+from posecli_mesh.bodies import (
+    BODIES,
+    GENDER_NUMBERS,
+    Body,
+    BodyName,
+    Gender,
+    check_sizes,
+    labelled,
+    named_bodies,
+    open_body,
+)
 
 SCORED = (*range(13), 18)
 """Of `body24`: ankles to neck as LSP has them, and the head (Kanazawa et al., CVPR 2018)."""
+HIPS = ("left_hip", "right_hip")
 TOGETHER = 256  # bodies that are made at once
 
 
 class VertexError(Metric):
     """The mean distance of vertices (PVE), both bodies moved so that the middle of their hips is in the origin.
 
-    Both are made of their rotations and shape, so it can be taken from results on disk too. People whose true pose and
-    shape are not labelled are left out.
+    True ones are made of their rotations and shape; so are found ones where they come without vertices, as in results
+    on disk, with the body of the gender that they name. People whose true pose and shape are not labelled are left out.
     """
 
-    def __init__(self, body: BodyName | None) -> None:
+    def __init__(self, body: BodyName | None, skeleton: Skeleton) -> None:
         """Without a body it is the one that the data names."""
         self.body = body
+        self.hips = [skeleton.names.index(hip) for hip in HIPS if hip in skeleton.names]
 
     def compute(self, truth: Dataset, predictions: Mapping[SampleId, People]) -> list[Score]:
-        body = open_body(self._name(truth))
+        name = self._name(truth)
+        body = open_body(name)
         true, found, missed = matched_bodies(truth, predictions)
+        gender = _told(name, found)
         for what, people in (("the data", true), ("the predictions", found)):
-            _check(body, people, what)
-        errors = [
-            np.linalg.norm(skins(body, found[i : i + TOGETHER]) - skins(body, true[i : i + TOGETHER]), axis=-1).mean(-1)
-            for i in range(0, len(true), TOGETHER)
-        ]
+            check_sizes(body, people, what, "say which, as in pve:anny")
+        with_skin = "vertices" in found.extra and len(self.hips) == len(HIPS)
+        theirs = body if with_skin or gender == "neutral" else open_body(name, gender=gender)
+        errors = []
+        for first in range(0, len(true), TOGETHER):
+            rows = slice(first, first + TOGETHER)
+            expected = skins(body, true[rows])
+            skin = self._found_skins(found[rows]) if with_skin else skins(theirs, found[rows])
+            if skin.shape != expected.shape:
+                raise PosecliError(
+                    f"the found bodies have {skin.shape[1]} vertices, and {name!r}, which the data is of, has "
+                    f"{expected.shape[1]}: they are of different files; set the one that the model was trained with"
+                )
+            errors.append(np.linalg.norm(skin - expected, axis=-1).mean(-1))
         value = float(np.concatenate(errors).mean()) if errors else float("nan")
         notes = ["relative to the middle of the hips", f"{len(true)} bodies"]
+        if gender != "neutral":
+            notes.append(f"{gender} bodies were found, against neutral ones")
         if missed:
             notes.append(f"{missed} not predicted, left out")
         return [Score("PVE", value, False, "mm", 0.0, "; ".join(notes))]
 
+    def _found_skins(self, people: People) -> FloatArray:
+        """Vertices (N, V, 3) as they were found, in millimetres from the middle of the found hips."""
+        middle = people.keypoints[:, self.hips].mean(axis=1, keepdims=True)
+        return np.asarray(people.extra["vertices"] - middle)
+
     def _name(self, truth: Dataset) -> BodyName:
-        if self.body is not None:
-            return self.body
-        numbers = np.unique(truth.people.extra.get("body", []))
-        if len(numbers) != 1:
+        named = named_bodies(truth.people)
+        if len(named) > 1:
+            raise PosecliError(
+                f"the data {truth.name!r} has bodies of {' and '.join(map(repr, named))}: pve scores one kind at a time"
+            )
+        if self.body is None and not named:  # nobody is labelled: nothing is scored, of the body that the column names
+            named = [BODIES[int(number)] for number in np.unique(truth.people.extra.get("body", []))]
+        if self.body is None and len(named) != 1:
             raise PosecliError(f"the data {truth.name!r} does not say whose shapes it has: name a body, as in pve:smpl")
-        return BODIES[int(numbers[0])]
+        if self.body is not None and named and self.body != named[0]:
+            raise PosecliError(
+                f"pve:{self.body} cannot score the data {truth.name!r}, which has bodies of {named[0]!r}: use pve:"
+                f"{named[0]}"
+            )
+        return named[0] if self.body is None else self.body
+
+
+def _told(name: BodyName, found: People) -> Gender:
+    """The gender of found bodies, neutral where they do not say. Raises PosecliError for another body than `name`."""
+    others = [one for one in named_bodies(found) if one != name]
+    if others:
+        raise PosecliError(
+            f"the data has bodies of {name!r} and the predictions are of {others[0]!r}, whose vertices are others: "
+            f"score data of {others[0]!r} bodies, or leave pve out"
+        )
+    numbers = np.unique(found.extra.get("gender", []))
+    if len(numbers) > 1:
+        raise PosecliError("the predictions are of bodies of several genders: score those of one model at a time")
+    return GENDER_NUMBERS[int(numbers[0])] if len(numbers) else "neutral"
 
 
 def matched_bodies(truth: Dataset, predictions: Mapping[SampleId, People]) -> tuple[People, People, int]:
@@ -64,8 +116,7 @@ def matched_bodies(truth: Dataset, predictions: Mapping[SampleId, People]) -> tu
     extra = truth.people.extra
     if "rotations" not in extra or "shape" not in extra:
         raise PosecliError(f"the data {truth.name!r} has no poses and shapes of bodies, which the metric pve needs")
-    known = np.isfinite(extra["rotations"]).all(axis=(1, 2, 3)) & np.isfinite(extra["shape"]).all(axis=1)
-    known &= np.asarray(extra.get("has_body", known)) > 0
+    known = labelled(truth.people)
     true, answers, missed = [], [], 0
     for index, sample_id in enumerate(truth.ids):
         first, last = int(truth.offsets[index]), int(truth.offsets[index + 1])
@@ -97,20 +148,10 @@ def skins(body: Body, people: People) -> FloatArray:
     """Vertices (N, V, 3) in millimetres from the middle of the hips."""
     arrays = (np.asarray(people.extra[name], dtype=np.float32) for name in ("rotations", "shape"))
     found = body(*(torch.from_numpy(array) for array in arrays))
-    hips = [body.joints.index(f"{side}_hip") for side in ("left", "right")]
+    hips = [body.joints.index(hip) for hip in HIPS]
     middle = found.joints[:, hips].mean(dim=1, keepdim=True)
     vertices: FloatArray = ((found.vertices - middle) * 1000).numpy()
     return vertices
-
-
-def _check(body: Body, people: People, what: str) -> None:
-    shapes: tuple[Array, Array] = (people.extra["rotations"], people.extra["shape"])
-    sizes = (shapes[0].shape[1], shapes[1].shape[1])
-    if len(people) and sizes != (body.poses, body.shapes):
-        raise PosecliError(
-            f"{what} has {sizes[0]} rotations and {sizes[1]} numbers of shape a body, and this one needs "
-            f"{body.poses} and {body.shapes}: it is another body; say which, as in pve:anny"
-        )
 
 
 class ScoredJoints(Metric):

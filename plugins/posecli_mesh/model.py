@@ -9,14 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from posecli import console, distributed
 from posecli.algorithm import Algorithm, Transform
 from posecli.batch import Batch
+from posecli.drawing import draw_people
 from posecli.nn.backbone import Backbone
 from posecli.nn.normalize import Normalize
 from posecli.skeleton import Skeleton
 from posecli.types import Array, Dataset, ImageArray, People, Prediction, Sample
 from posecli.units import PersonUnits
-from posecli_mesh.bodies import Body, BodyOutput
+from posecli_mesh.bodies import BODIES, GENDER_NUMBERS, Body, BodyOutput, own_bodies
 from posecli_mesh.discriminator import BodyDiscriminator
 from posecli_mesh.head import Estimate, RegressionHead
 from posecli_mesh.losses import GANLoss, MeshLoss, translation
@@ -38,7 +40,7 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rotations (B, P, 3, 3), shape (B, S) and camera (B, 3)."""
-        estimate: Estimate = self.head(self.backbone(images)[-1])
+        estimate: Estimate = self.head(self.backbone(images))
         return estimate.rotations, estimate.shape, estimate.camera
 
 
@@ -79,7 +81,8 @@ class MeshRecovery(Algorithm):
 
     A prediction has keypoints (1, K, 3) in camera millimetres and, in `extra`, `vertices` (1, V, 3) in the same,
     `rotations` (1, P, 3, 3), `shape` (1, S) and `camera` (1, 3): focal length and principal point in pixels of the
-    whole picture, so that pixel = focal * (x, y) / z + (center x, center y).
+    whole picture, so that pixel = focal * (x, y) / z + (center x, center y). `body` and `gender` (1,) say whose they
+    are: numbers in BODIES and GENDER_NUMBERS.
     """
 
     needs = "boxes"
@@ -112,7 +115,14 @@ class MeshRecovery(Algorithm):
         self.register_buffer("joint_index", torch.tensor(joint_index), persistent=False)
 
     def units(self, samples: Dataset, train: bool = False) -> Sequence[Sample]:
-        return PersonUnits(samples)
+        """Labels of other bodies than the model's count as none. Raises PosecliError where all are."""
+        own = own_bodies(samples, self.body)
+        if train and own is not samples and distributed.rank() == 0:
+            console.note(
+                f"{samples.name}: some poses and shapes are of other bodies than {self.body.name!r}, which the model "
+                "finds; of those people only keypoints are learnt"
+            )
+        return PersonUnits(own)
 
     def transform(self, train: bool) -> Transform:
         return self.training_transform if train else self.evaluation_transform
@@ -128,7 +138,7 @@ class MeshRecovery(Algorithm):
 
     def estimate(self, images: Tensor) -> Estimate:
         """What the head says of crops (B, H, W, 3) uint8 RGB."""
-        estimate: Estimate = self.head(self.backbone(self.normalize(images))[-1])
+        estimate: Estimate = self.head(self.backbone(self.normalize(images)))
         return estimate
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -148,6 +158,10 @@ class MeshRecovery(Algorithm):
             "rotations": loss.rotations(estimate.rotations, targets["rotations"], has_body),
             "shape": loss.shape(estimate.shape, targets["shape"], has_body),
         }
+        if self.head.guide is not None and estimate.heatmaps is not None:
+            losses["guide"] = self.head.guide.loss(
+                estimate.heatmaps, targets["keypoints"], targets["visible"], loss.size
+            )
         against = {} if self.adversary is None else self.adversary.losses(estimate, targets)
         return loss.weighted(losses) | against
 
@@ -163,6 +177,8 @@ class MeshRecovery(Algorithm):
         }
         arrays = {name: tensor.float().cpu().numpy() for name, tensor in results.items()}
         arrays["camera"] = self._cameras(batch.undo).float().cpu().numpy()
+        arrays["body"] = np.full(len(place), BODIES.index(self.body.name))
+        arrays["gender"] = np.full(len(place), GENDER_NUMBERS.index(self.body.gender))
         keypoints = arrays.pop("keypoints")
         return [
             Prediction(sample.id, _person(sample.people, keypoints[row], {k: v[row] for k, v in arrays.items()}))
@@ -170,9 +186,12 @@ class MeshRecovery(Algorithm):
         ]
 
     def draw(self, image: ImageArray, prediction: Prediction, threshold: float = 0.3) -> ImageArray:
-        from posecli_mesh.drawing import draw_bodies
+        from posecli_mesh.drawing import as_seen, draw_bodies
 
-        return draw_bodies(image, self._skinned(prediction.people), self.body.faces.cpu().numpy(), threshold)
+        people = prediction.people if "camera" in prediction.people.extra else as_seen(prediction.people)
+        if people is None:  # truth without a body in the camera frame
+            return draw_people(image, prediction.people, self.skeleton, threshold)
+        return draw_bodies(image, self._skinned(people), self.body.faces.cpu().numpy(), threshold)
 
     def files(self, prediction: Prediction) -> Mapping[str, bytes]:
         from posecli_mesh.files import body_files
@@ -183,7 +202,7 @@ class MeshRecovery(Algorithm):
         """The mean body of `train` for everybody."""
         from posecli_mesh.guess import guess_bodies
 
-        return guess_bodies(self.body, self.joint_index, train, truth)
+        return guess_bodies(self.body, self.joint_index, own_bodies(train, self.body), truth)
 
     @torch.inference_mode()
     def _skinned(self, people: People) -> People:

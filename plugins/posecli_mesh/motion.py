@@ -49,4 +49,13 @@ def read_motion(path: Path, poses: int, shapes: int) -> MotionSet:
             f"{path}: pose {pose.shape} and shape {shape.shape} should be {(len(pose), 3 * poses)} and "
             f"{(len(pose), shapes)} for this body"
         )
+    for name, values in (("pose", pose), ("shape", shape)):
+        if values.dtype.kind not in "fiub":
+            raise PosecliError(f"{path}: {name} holds {values.dtype}, a motion set needs numbers")
+        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if len(bad):
+            first = ", ".join(map(str, bad[:3].tolist()))
+            raise PosecliError(
+                f"{path}: {name} is not finite in {len(bad)} of {len(values)} rows (the first: {first}): remove them"
+            )
     return MotionSet(torch.from_numpy(pose.astype(np.float32)), torch.from_numpy(shape.astype(np.float32)))

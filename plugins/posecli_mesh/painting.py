@@ -27,7 +27,7 @@ def paint(scene: BodyScenes) -> ImageArray:
     chance = random.Random(key)  # only random() is used: its series is the same in every Python
     noise = np.random.PCG64(key)
     palette = _palette(chance)
-    canvas = background(chance, noise, scene.size, palette[None])
+    canvas = background(chance, noise, scene.size, palette[None], scene.backdrop)
     vertices = body_vertices(scene)
     pixels = vertices[:, :2] / vertices[:, 2:] * scene.cameras.focal[0] + scene.cameras.center[0]
     faces, colors = _faces(scene.body), palette[_clothes(chance, scene.body)]

@@ -2,7 +2,8 @@
 
 `imgname` (N,), `center` (N, 2) and `scale` (N,) of a square of 200 `scale` pixels, `part` (N, 24, 3) x, y, visible in
 pixels; where they are known `S` (N, 24, 4) x, y, z, visible in metres in the camera frame, `pose` (N, 72) axes times
-angles and `shape` (N, 10). The keypoints are those of `body24` (Kolotouros et al., ICCV 2019, prepared them so).
+angles and `shape` (N, 10), all of them finite. The keypoints are those of `body24` (Kolotouros et al., ICCV 2019,
+prepared them so).
 """
 
 from __future__ import annotations
@@ -14,14 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from posecli.console import PosecliError
+from posecli.console import PosecliError, listed
 from posecli.datasets.pictures import PicturePaths, find_pictures, picture_sizes
 from posecli.interop.unpickle import load_npz
 from posecli.skeleton import house_skeleton
-from posecli.types import Array, Dataset, People, SampleId
-from posecli_mesh.bodies import BONES
+from posecli.types import Array, BoolArray, Dataset, People, SampleId
+from posecli_mesh.bodies import BODIES, BONES
 from posecli_mesh.rotations import from_axis_angle
-from posecli_mesh.scenes import BODIES
 
 PIXELS = 200.0  # that a scale of 1 stands for
 PADDING = 1.25  # by which a crop is larger than the box, so that it is the square that the file tells
@@ -32,16 +32,16 @@ def smpl_npz_dataset(path: Path, images: Path | None = None) -> Dataset:
     """The people of an annotation file, one a picture; ids are the pictures' names, numbered where one comes again.
 
     Boxes are such that a crop with a padding of 1.25 is the file's square. Pictures that cannot be read are left out.
-    Raises PosecliError for what is missing or of another shape.
+    Raises PosecliError for what is missing, of another shape, or no number.
     """
     arrays = load_npz(path)
     count = _check(path, arrays)
     names = np.array([str(name) for name in arrays["imgname"].tolist()], dtype=np.str_)
     paths = _pictures(path, names, images)
-    sizes, unreadable = picture_sizes(list(paths))
+    sizes, unreadable = picture_sizes([paths.path(index) for index in range(len(paths))])
     kept = np.setdiff1d(np.arange(count), unreadable)
     if not len(kept):
-        raise PosecliError(f"{path}: none of the {count} pictures can be read, the first is {paths[0]}")
+        raise PosecliError(f"{path}: none of the {count} pictures can be read, the first is {paths.path(0)}")
     extra = _bodies(arrays)
     sides = np.repeat(np.asarray(arrays["scale"], dtype=np.float64)[:, None] * PIXELS / PADDING, 2, axis=1)
     boxes = np.concatenate([arrays["center"] - sides / 2, arrays["center"] + sides / 2], axis=1)
@@ -77,9 +77,25 @@ def _check(path: Path, arrays: dict[str, Array]) -> int:
     for name, shape in (shapes | optional).items():
         if name in arrays and arrays[name].shape != (count, *shape):
             raise PosecliError(f"{path}: `{name}` has shape {arrays[name].shape}, {(count, *shape)} is right")
+        if name in arrays and name != "imgname" and arrays[name].dtype.kind not in "fiub":
+            raise PosecliError(f"{path}: `{name}` holds {arrays[name].dtype}, numbers are needed")
     if not count:
         raise PosecliError(f"{path} holds nobody")
+    for name in ("center", "scale", "pose", "shape"):
+        if name in arrays:
+            finite = np.isfinite(arrays[name].reshape(count, -1)).all(axis=1)
+            _refuse(path, arrays, np.asarray(~finite), f"`{name}` is not finite")
+    _refuse(path, arrays, np.asarray(arrays["scale"] <= 0), "`scale` is not above 0")
     return count
+
+
+def _refuse(path: Path, arrays: dict[str, Array], bad: BoolArray, what: str) -> None:
+    """Raises PosecliError with the number of bad rows (N,) and the first pictures, where there are any."""
+    if bad.any():
+        names = [str(name) for name in arrays["imgname"][bad].tolist()]
+        raise PosecliError(
+            f"{path}: {what} for {len(names)} of {len(bad)} people ({listed(names)}): correct or remove them"
+        )
 
 
 def _bodies(arrays: dict[str, Array]) -> dict[str, Array]:
@@ -91,13 +107,12 @@ def _bodies(arrays: dict[str, Array]) -> dict[str, Array]:
     has_body = "pose" in arrays and "shape" in arrays
     pose = arrays["pose"] if has_body else np.full((count, 3 * len(BONES)), np.nan)
     shape = arrays["shape"] if has_body else np.full((count, 10), np.nan)
-    known = np.isfinite(pose).all(axis=1) & np.isfinite(shape).all(axis=1)
     rotations = from_axis_angle(torch.from_numpy(pose.astype(np.float32)).view(count, -1, 3)).numpy()
     return {
         "keypoints_3d": points.astype(np.float32),
         "rotations": rotations,
         "shape": shape.astype(np.float32),
-        "has_body": np.asarray(known, dtype=np.float32),
+        "has_body": np.full(count, has_body, np.float32),
         "body": np.full(count, BODIES.index("smpl")),
     }
 

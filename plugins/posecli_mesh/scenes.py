@@ -12,16 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from posecli.datasets.synthetic_backdrop import Backdrop
 from posecli.datasets.synthetic_draws import Draws
 from posecli.datasets.synthetic_scene import SceneCameras
 from posecli.skeleton import house_skeleton
 from posecli.types import Dataset, FloatArray, ImageArray, ImageSource, IntArray, Made, People
-from posecli_mesh.bodies import Body, BodyName, open_body
+from posecli_mesh.bodies import BODIES, Body, BodyName, open_body
 from posecli_mesh.poses import draw_rotations
 
 MILLIMETRES = 1000.0  # a metre
-BODIES: tuple[BodyName, ...] = ("capsules", "smpl", "anny")
-"""Whose rotations and shapes they are: the number in a dataset's column `body`."""
 DISTANCE = (3.0, 8.0)  # metres from the camera
 FILLED = (0.72, 0.96)  # of the picture's side
 CHUNK = 128  # bodies that are made together
@@ -39,6 +38,7 @@ class BodyScenes:
     shape: FloatArray  # (N, S) float32
     place: FloatArray  # (N, 3) metres: where the body's own origin is in the camera frame
     cameras: SceneCameras
+    backdrop: Backdrop = "clutter"
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -47,7 +47,9 @@ class BodyScenes:
         """One picture's scene."""
         one = slice(index, index + 1)
         columns = (self.rotations[one], self.shape[one], self.place[one])
-        return BodyScenes(self.seed, self.indices[one], self.size, self.body, *columns, self.cameras.take(one))
+        return BodyScenes(
+            self.seed, self.indices[one], self.size, self.body, *columns, self.cameras.take(one), self.backdrop
+        )
 
 
 @dataclass(frozen=True)
@@ -82,14 +84,19 @@ def drawn_body(name: BodyName) -> Body:
 
 
 def synthetic_bodies(
-    count: int, seed: int = 0, size: tuple[int, int] = (160, 160), turned: float = 90.0, body: BodyName = "capsules"
+    count: int,
+    seed: int = 0,
+    size: tuple[int, int] = (160, 160),
+    turned: float = 90.0,
+    body: BodyName = "capsules",
+    backdrop: Backdrop = "clutter",
 ) -> Dataset:
     """Pictures 0 to count - 1 of the series `seed`, one body each, turned at most so many degrees from the camera.
 
     Skeleton `body24`; every keypoint is labelled, hidden or not. Extra columns: `keypoints_3d` (N, K, 3) camera mm,
     `rotations` (N, P, 3, 3), `shape` (N, S), `has_body` (N,) 1, `body` (N,) its number in BODIES, area and crowd.
     """
-    scenes, joints, boxes = _draw(np.arange(count), seed, size, turned, body)
+    scenes, joints, boxes = _draw(np.arange(count), seed, size, turned, body, backdrop)
     pixels = _project(joints, scenes.cameras)
     width, height = size
     sides = boxes[:, 2:] - boxes[:, :2]
@@ -126,7 +133,7 @@ def body_vertices(scene: BodyScenes) -> FloatArray:
 
 
 def _draw(
-    indices: IntArray, seed: int, size: tuple[int, int], turned: float, name: BodyName
+    indices: IntArray, seed: int, size: tuple[int, int], turned: float, name: BodyName, backdrop: Backdrop
 ) -> tuple[BodyScenes, FloatArray, FloatArray]:
     """The scenes, their keypoints (N, K, 3) in camera metres and the boxes (N, 4) around their silhouettes."""
     body = drawn_body(name)
@@ -145,7 +152,8 @@ def _draw(
     scale, center = cameras.focal[:, None], cameras.center
     boxes = np.concatenate([low * scale + center, high * scale + center], axis=1)
     boxes = np.clip(boxes, 0, np.tile(np.array(size, dtype=np.float64) - 1, 2))
-    return BodyScenes(seed, indices, size, name, rotations, shape, place, cameras), joints[:, index], boxes
+    scenes = BodyScenes(seed, indices, size, name, rotations, shape, place, cameras, backdrop)
+    return scenes, joints[:, index], boxes
 
 
 def draw_shapes(draws: Draws, count: int) -> FloatArray:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from posecli import console
 from posecli.console import PosecliError
 from posecli.interop.unpickle import Record, load_npy, load_npz, load_pickle
 from posecli.skeleton import house_skeleton
@@ -26,6 +27,7 @@ HOW_TO_GET = (
     "Python, then run `posecli mesh body set smpl PATH`"
 )
 GENDERS: dict[str, Gender] = {"m": "male", "f": "female", "n": "neutral"}
+OTHER_FAMILIES = re.compile(r"(?<![a-z])(smpl[-_+]?[xh]|mano|flame|smil|star|supr|skel)(?![a-z])")
 FIELDS = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights", "kintree_table", "f")
 
 
@@ -34,9 +36,11 @@ def smpl_body(path: Path | None, gender: Gender, regressor: Path | None) -> Line
 
     The named joints are those of `body24` by the regressor (24, V) of a .npy file, or SMPL's own where there is none.
     """
-    path = find_file(gender) if path is None else Path(path).expanduser()
+    path = find_file(gender) if path is None else _stored(path, gender, f"SMPL file for a {gender} body", HOW_TO_GET)
     if regressor is None and "regressor" in remembered("smpl"):
         regressor = Path(remembered("smpl")["regressor"])
+    elif regressor is not None:
+        regressor = _stored(regressor, "regressor", "regressor", "`posecli mesh body set smpl PATH --regressor FILE`")
     fields = read_smpl(path, gender)
     template, joints_of = fields["v_template"], fields["J_regressor"]
     directions = fields["shapedirs"][..., :SHAPES]
@@ -74,6 +78,27 @@ def find_file(gender: Gender) -> Path:
     return path
 
 
+def _stored(path: Path, use: str, what: str, remedy: str) -> Path:
+    """The file that a config names; where it is not there, as a relative path from another folder, the remembered one.
+
+    Raises PosecliError where neither is there.
+    """
+    path = Path(path).expanduser()
+    if path.is_file():
+        return path
+    known = remembered("smpl").get(use)
+    if known is not None and Path(known).is_file():
+        console.warn(f"no file {path} (looked for in {Path.cwd()}): the remembered {what} is used, {known}")
+        return Path(known)
+    instead = "none is remembered" if known is None else f"the remembered {known} is gone too"
+    raise PosecliError(f"no {what} {path} (looked for in {Path.cwd()}), and {instead}: {remedy}")
+
+
+def other_family(path: Path) -> bool:
+    """Whether a name in the path is of another body than SMPL, as in smplx/SMPLX_FEMALE.npz or mano/MANO_LEFT.pkl."""
+    return any(OTHER_FAMILIES.search(name.lower()) for name in path.parts)
+
+
 def gender_of(path: Path) -> Gender | None:
     """What the names of the file and its folder say, as in SMPL_FEMALE.npz or basicModel_m_lbs_10_207_0_v1.0.0.pkl."""
     for name in (path.stem, path.parent.name):
@@ -105,7 +130,10 @@ def read_smpl(path: Path, gender: Gender) -> dict[str, FloatArray]:
 
 def read_regressor(path: Path, vertices: int) -> FloatArray:
     """A joint regressor (24, V) for the keypoints of `body24`. Raises PosecliError when it does not fit."""
-    matrix = load_npy(Path(path).expanduser())
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise PosecliError(f"no regressor {path}: no such file; a .npy file with an array (24, V) was looked for")
+    matrix = load_npy(path)
     expected = (len(house_skeleton("body24")), vertices)
     if matrix.shape != expected or matrix.dtype.kind != "f":
         raise PosecliError(

@@ -241,10 +241,63 @@ def test_set_and_show(settings: Path) -> None:
         open_body("smpl")
 
 
+FOLDERS = [
+    pytest.param(["smpl/SMPL_FEMALE.npz", "smplx/SMPLX_FEMALE.npz"], {"female"}, None, id="SMPL-X beside it"),
+    pytest.param(["SMPL_MALE.npz", "smplh/male/model.npz"], {"male"}, None, id="AMASS' SMPL-H beside it"),
+    pytest.param(["SMPL_MALE.npz", "MANO_N.npz", "flame/FLAME_N.npz"], {"male"}, None, id="hands and faces beside it"),
+    pytest.param(["smplx/SMPLX_FEMALE.npz"], set(), "no .pkl or .npz file of SMPL in", id="another family alone"),
+    pytest.param(
+        ["a/SMPL_MALE.npz", "b/SMPL_MALE.npz"],
+        set(),
+        r"two files for a male body, .*/a/SMPL_MALE.npz and .*/b/SMPL_MALE.npz: set one",
+        id="two for a gender",
+    ),
+]
+
+
+@pytest.mark.parametrize(("names", "genders", "message"), FOLDERS)
+def test_folders_of_several_bodies(settings: Path, names: list[str], genders: set[str], message: str | None) -> None:
+    """Files of other families are left out; two for a gender are refused."""
+    for name in names:
+        path = settings / "models" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_npz(path.parent, smpl_arrays() if "SMPL_" in name else {"nothing": np.zeros(1)}, path.name)
+    result = CliRunner().invoke(mesh_app, ["body", "set", "smpl", str(settings / "models")])
+    if message is None:
+        assert result.exception is None, result.output
+    else:
+        with pytest.raises(PosecliError, match=message):
+            raise result.exception or AssertionError(result.output)
+    assert set(remembered("smpl")) == genders
+
+
+def test_a_path_of_another_folder(
+    settings: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a config names and is not there is taken from what is remembered, and that is said; else both are named."""
+    stored, regressor = Path("models/SMPL_NEUTRAL.npz"), Path("regressor.npy")
+    monkeypatch.chdir(settings)
+    with pytest.raises(PosecliError, match=r"no SMPL file .*models/SMPL_NEUTRAL.npz .*, and none is remembered:"):
+        open_body("smpl", stored)
+    path = save_npz(settings, smpl_arrays())
+    np.save(settings / "kept.npy", smpl_arrays()["J_regressor"])
+    remember("smpl", {"neutral": str(path), "regressor": str(settings / "kept.npy")})
+    assert open_body("smpl", stored, regressor=regressor).joints[0] == "right_ankle"
+    said = capsys.readouterr().err
+    assert f"no file models/SMPL_NEUTRAL.npz (looked for in {settings})" in said
+    assert f"is used, {path}" in said
+    assert "no file regressor.npy" in said
+    path.unlink()
+    with pytest.raises(PosecliError, match=r"and the remembered .*SMPL_NEUTRAL.npz is gone too"):
+        open_body("smpl", stored)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["anny", "file.npz"], "needs no file"),
+        (["smpll", "model.npz"], "no body named 'smpll'; known are capsules, smpl and anny"),
+        (["smpl", "model.npz", "--gender", "male", "--regressor", "no.npy"], r"no regressor no.npy: .* a .npy file"),
         (["smpl", "nothing.npz"], "no SMPL file .*nothing.npz"),
         (["smpl", "model.npz"], "does not tell whose body it is"),
         (["smpl", "model.npz", "--gender", "both"], "there are male, female, neutral"),

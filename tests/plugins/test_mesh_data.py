@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from posecli.console import PosecliError
 from posecli.datasets.mix import Part, mix_datasets
 from posecli.datasets.synthetic import synthetic_dataset
 from posecli.types import Dataset, FloatArray, IntArray
-from posecli_mesh.config import MeshAugmentation
+from posecli_mesh.bodies import BODIES, BodyName, own_bodies
+from posecli_mesh.config import HMRConfig, MeshAugmentation
 from posecli_mesh.motion import read_motion
 from posecli_mesh.painting import paint
 from posecli_mesh.parameters import PADDING, smpl_npz_dataset
@@ -223,6 +225,60 @@ def test_unlabelled_bodies_count_nothing(dataset: Dataset) -> None:
     assert crop(mixed[0], np.random.default_rng(0)).targets["has_body"] == 1
 
 
+# --- whose bodies ----------------------------------------------------------------------------------------------------
+
+
+def of_body(dataset: Dataset, name: BodyName, **columns: FloatArray) -> Dataset:
+    """The data as if its parameters were of another body."""
+    number = np.full(len(dataset.people), BODIES.index(name))
+    return dataclasses.replace(dataset, people=dataset.people.with_extra(body=number, **columns))
+
+
+def test_data_of_another_body_is_refused(dataset: Dataset) -> None:
+    """Both are named, and what to set; data of nobody's knowledge goes by its numbers."""
+    model = HMRConfig.model_validate({"backbone": {"use": "resnet", "depth": 18}, "hidden": 8}).build(dataset.skeleton)
+    assert len(model.units(dataset, train=True)) == len(dataset)
+    with pytest.raises(
+        PosecliError,
+        match="the data 'synthetic-bodies' has bodies of 'anny' and the model finds 'capsules': set "
+        r"data\.train\.body=capsules and data\.val\.body=capsules, or model\.body\.name=anny",
+    ):
+        model.units(of_body(dataset, "anny"), train=True)
+    real = dataclasses.replace(of_body(dataset, "smpl"), name="3dpw")
+    with pytest.raises(PosecliError, match=r"'3dpw' has bodies of 'smpl' .*'capsules': set model\.body\.name=smpl$"):
+        model.units(real)
+    columns = {name: values for name, values in dataset.people.extra.items() if name != "body"}
+    columns["shape"] = columns["shape"][:, :6]
+    unsaid = dataclasses.replace(dataset, people=dataclasses.replace(dataset.people, extra=columns))
+    with pytest.raises(PosecliError, match="has 24 rotations and 6 numbers of shape a body, and 'capsules' needs"):
+        model.units(unsaid)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        pytest.param({"has_body": np.zeros(24, np.float32)}, id="not labelled"),
+        pytest.param({"has_body": np.full(24, np.nan, np.float32)}, id="unknown, as in a mix"),
+        pytest.param({"shape": np.full((24, 10), np.nan, np.float32)}, id="NaN"),
+    ],
+)
+def test_keypoints_alone_are_of_any_body(dataset: Dataset, columns: dict[str, FloatArray]) -> None:
+    keypoints = of_body(dataset, "smpl", **columns)
+    assert own_bodies(keypoints, drawn_body("capsules")) is keypoints
+
+
+def test_bodies_of_others_in_a_mix_count_as_unlabelled(dataset: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
+    mixed = mix_datasets([Part(dataset, 1), Part(of_body(dataset, "smpl"), 1)], count=8, seed=0)
+    model = HMRConfig.model_validate({"backbone": {"use": "resnet", "depth": 18}, "hidden": 8}).build(dataset.skeleton)
+    units = model.units(mixed, train=True)
+    crop = model.transform(train=True)
+    targets = [crop(unit, np.random.default_rng(0)).targets for unit in units]
+    assert [float(one["has_body"]) for one in targets] == [1, 1, 1, 1, 0, 0, 0, 0]
+    assert not np.stack([one["shape"] for one in targets[4:]]).any()
+    assert targets[7]["known"].all(), "3D keypoints stay"
+    assert capsys.readouterr().err.count("of other bodies than 'capsules'") == 1
+
+
 # --- mixing ----------------------------------------------------------------------------------------------------------
 
 
@@ -282,6 +338,8 @@ def test_smpl_annotations(shared: Path) -> None:
         ({"center": None}, "holds no center", "a column is missing"),
         ({"pose": np.zeros((4, 69))}, r"`pose` has shape \(4, 69\)", "another body"),
         ({"imgname": np.array(["gone.jpg"] * 4)}, "gone.jpg", "no picture"),
+        ({"part": np.full((4, 24, 3), "1.0")}, "`part` holds <U3, numbers are needed", "texts"),
+        ({"scale": np.array([1, 0, 1, -1.0])}, r"`scale` is not above 0 for 2 of 4 people \(.*\.jpg", "no size"),
     ],
 )
 def test_wrong_annotations(
@@ -292,6 +350,42 @@ def test_wrong_annotations(
     np.savez(tmp_path / "wrong.npz", **kept)
     with pytest.raises(PosecliError, match=said):
         smpl_npz_dataset(tmp_path / "wrong.npz")
+
+
+@pytest.mark.parametrize("name", ["pose", "shape", "center", "scale"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_labels_that_are_no_numbers(name: str, value: float, shared: Path, tmp_path: Path) -> None:
+    """The file, the column, how many and the first pictures are named."""
+    arrays = dict(np.load(shared / "data" / "format-samples" / "h36m" / "test_h36m.npz"))
+    arrays[name] = arrays[name].copy()
+    arrays[name][1] = value
+    np.savez(tmp_path / "wrong.npz", **arrays)
+    with pytest.raises(PosecliError) as raised:
+        smpl_npz_dataset(tmp_path / "wrong.npz")
+    said = f"wrong.npz: `{name}` is not finite for 1 of 4 people ({arrays['imgname'][1]})"
+    assert said in str(raised.value)
+
+
+def filled(value: float | str, rows: int = 3) -> dict[str, np.ndarray]:
+    """A motion set of zeros but for one value in row 1."""
+    pose = np.zeros((rows, 72)).astype("<U4" if isinstance(value, str) else float)
+    pose[1, 5] = value
+    return {"pose": pose, "shape": np.zeros((rows, 10))}
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        pytest.param(filled(np.nan), r"pose is not finite in 1 of 3 rows \(the first: 1\)", id="NaN"),
+        pytest.param(filled(np.inf), "pose is not finite in 1 of 3 rows", id="infinite"),
+        pytest.param(filled("x"), "pose holds <U4, a motion set needs numbers", id="texts"),
+        pytest.param({"pose": np.zeros((2, 72))}, "no array shape in it", id="no shapes"),
+    ],
+)
+def test_motion_sets_that_are_none(arrays: dict[str, np.ndarray], said: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "motion.npz", **arrays)
+    with pytest.raises(PosecliError, match=said):
+        read_motion(tmp_path / "motion.npz", 24, 10)
 
 
 def test_motion_set_of_the_reference(shared: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from posecli.batch import collate
 from posecli.config import parse_metric
 from posecli.console import PosecliError
 from posecli.drawing import PAPER
@@ -21,11 +23,13 @@ from posecli.results import ResultsHeader, decode_people, encode_people, iterate
 from posecli.sources import Frame, Source, find_sources
 from posecli.types import Dataset, FloatArray, People, Prediction, SampleId
 from posecli_mesh.benchmark import as_body, plain_layer, random_smpl, smplx_layer
+from posecli_mesh.bodies import BODIES
 from posecli_mesh.config import HMRConfig
-from posecli_mesh.drawing import draw_bodies, draw_over
+from posecli_mesh.drawing import as_seen, draw_bodies, draw_over
 from posecli_mesh.files import body_files
 from posecli_mesh.guess import guess_bodies, mean_body
 from posecli_mesh.metrics import SCORED
+from posecli_mesh.remembered import remember
 from posecli_mesh.rotations import from_axis_angle
 from posecli_mesh.scenes import body_vertices, drawn_body, synthetic_bodies
 
@@ -78,7 +82,34 @@ def test_views_stand_beside_the_picture(dataset: Dataset, faces: np.ndarray) -> 
     hidden = draw_bodies(image, people, faces, 1.1)
     np.testing.assert_array_equal(hidden[:, :160], image)
     nobody = draw_bodies(image[:50], People.empty(24, 3), faces, 0.3)
-    assert nobody.shape == (240, 160 + 2 * 168, 3), "views are never smaller than 240 pixels"
+    assert nobody.shape == (250, 800 + 2 * 175, 3), "small pictures are enlarged a whole number of times"
+
+
+def test_truth_is_drawn_like_a_perfect_prediction(dataset: Dataset, faces: np.ndarray) -> None:
+    """Its camera follows from where its 3D keypoints are in the picture; small pictures are enlarged with it."""
+    truth, prediction = dataset[3].people, perfect(dataset, 3)
+    found = as_seen(truth)
+    assert found is not None
+    np.testing.assert_allclose(found.extra["camera"], prediction.extra["camera"], rtol=1e-4, atol=0.05)
+    np.testing.assert_allclose(found.keypoints, prediction.keypoints, atol=0.5)
+    small = draw_bodies(np.zeros((120, 160, 3), np.uint8), prediction, faces, 0.3)[:, :320]
+    seen = small.max(axis=-1) > 0
+    left, top, right, bottom = (2 * dataset.people.boxes[3] + 0.5).tolist()  # type: ignore[index]
+    rows, columns = np.nonzero(seen)
+    np.testing.assert_allclose(
+        [columns.min(), rows.min(), columns.max(), rows.max()], [left, top, right, bottom], atol=2.1
+    )
+
+
+@pytest.mark.parametrize(
+    "column",
+    [pytest.param({"has_body": np.zeros(1)}, id="no body"), pytest.param({"keypoints_3d": None}, id="from the root")],
+)
+def test_truth_without_a_body_before_a_camera_has_none(dataset: Dataset, column: dict[str, np.ndarray | None]) -> None:
+    truth = dataset[0].people
+    points = truth.extra["keypoints_3d"]
+    values = {name: points - points[:, :1] if value is None else value for name, value in column.items()}
+    assert as_seen(truth.with_extra(**values)) is None
 
 
 def test_the_nearer_body_hides_the_other(dataset: Dataset, faces: np.ndarray) -> None:
@@ -157,13 +188,20 @@ def test_results_leave_vertices_out(dataset: Dataset) -> None:
 # --- scores ----------------------------------------------------------------------------------------------------------
 
 
+def without_skin(people: People) -> People:
+    """Predicted people as they come from results on disk."""
+    kept = {name: values for name, values in people.extra.items() if name != "vertices"}
+    return dataclasses.replace(people, extra=kept)
+
+
 def test_vertex_error_is_the_mean_distance(dataset: Dataset) -> None:
     """0 for the truth wherever it stands; for another shape it is what the bodies' vertices say."""
     metric = parse_metric("pve").build(dataset.skeleton)
     exact: dict[SampleId, People] = {index: perfect(dataset, index) for index in range(20)}
     assert metric.compute(dataset, exact)[0].value < 1e-3
     moved: dict[SampleId, People] = {
-        index: people.with_extra(shape=people.extra["shape"] + np.float32(1)) for index, people in exact.items()
+        index: without_skin(people).with_extra(shape=people.extra["shape"] + np.float32(1))
+        for index, people in exact.items()
     }
     del moved[7]
     score = metric.compute(dataset, moved)[0]
@@ -189,6 +227,75 @@ def test_vertex_error_needs_bodies(dataset: Dataset) -> None:
         metric.compute(dataset, other)
     with pytest.raises(PosecliError, match="no body named"):
         parse_metric("pve:nobody")
+
+
+@pytest.mark.parametrize(
+    ("metric", "theirs", "predicted", "said"),
+    [
+        pytest.param("pve:smpl", [0], 0, "pve:smpl cannot score .*: use pve:capsules", id="data"),
+        pytest.param("pve:anny", [0], 0, "has bodies of 'capsules'", id="data, other numbers"),
+        pytest.param("pve", [0], 1, "bodies of 'capsules' and the predictions are of 'smpl'", id="predictions"),
+        pytest.param("pve", [0], 2, "bodies of 'capsules' and the predictions are of 'anny'", id="other numbers"),
+        pytest.param("pve", [0, 1], 0, "has bodies of 'capsules' and 'smpl': pve scores one kind", id="mixed data"),
+    ],
+)
+def test_vertex_error_of_other_bodies(
+    metric: str, theirs: list[int], predicted: int, said: str, dataset: Dataset
+) -> None:
+    data = dataclasses.replace(dataset, people=dataset.people.with_extra(body=np.resize(theirs, 20)))
+    found: dict[SampleId, People] = {0: perfect(dataset, 0).with_extra(body=np.array([predicted]))}
+    if predicted == BODIES.index("anny"):
+        found[0] = found[0].with_extra(shape=np.zeros((1, 6), np.float32))
+    with pytest.raises(PosecliError, match=said):
+        parse_metric(metric).build(dataset.skeleton).compute(data, found)
+
+
+def test_vertex_error_of_a_mix_with_keypoints_alone(dataset: Dataset) -> None:
+    """Rows without a body name none, whatever number stands in their column."""
+    columns = {"body": np.repeat([0, 1], 10), "has_body": np.repeat(np.array([1, np.nan], np.float32), 10)}
+    data = dataclasses.replace(dataset, people=dataset.people.with_extra(**columns))
+    exact: dict[SampleId, People] = {index: perfect(dataset, index) for index in range(20)}
+    score = parse_metric("pve").build(dataset.skeleton).compute(data, exact)[0]
+    assert score.value < 1e-3
+    assert "10 bodies" in score.note
+
+
+def test_vertex_error_of_nobody(dataset: Dataset) -> None:
+    data = dataclasses.replace(dataset, people=dataset.people.with_extra(has_body=np.zeros(20, np.float32)))
+    score = parse_metric("pve").build(dataset.skeleton).compute(data, {0: perfect(dataset, 0)})[0]
+    assert np.isnan(score.value)
+    assert "0 bodies" in score.note
+
+
+def test_vertex_error_of_a_female_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset) -> None:
+    """Scored with its own skin: as it was found, and from results on disk with the remembered file of its gender."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
+    fields, random = random_smpl(), np.random.default_rng(0)
+    regressor = random.random((24, len(fields["v_template"])))
+    np.save(tmp_path / "regressor.npy", regressor / regressor.sum(axis=1, keepdims=True))
+    for gender, size in (("neutral", 1.0), ("female", 0.9)):
+        path = tmp_path / f"SMPL_{gender.upper()}.npz"
+        np.savez(path, **fields | {"v_template": fields["v_template"] * size})  # type: ignore[arg-type]
+        remember("smpl", {gender: str(path), "regressor": str(tmp_path / "regressor.npy")})
+    config = {"backbone": {"use": "resnet", "depth": 18}, "input_size": (64, 64), "hidden": 8}
+    config["body"] = {"name": "smpl", "gender": "female"}
+    model = HMRConfig.model_validate(config).build(dataset.skeleton).eval()
+    data = dataclasses.replace(dataset, people=dataset.people.with_extra(body=np.ones(20, int))).take([0, 1])
+    batch = collate([model.transform(False)(unit, np.random.default_rng(0)) for unit in model.units(data)])
+    with torch.inference_mode():
+        found = {one.id: one.people for one in model.predict(batch)}
+    assert [int(found[0].extra[name][0]) for name in ("body", "gender")] == [1, 2]
+    metric = parse_metric("pve").build(dataset.skeleton)
+    score = metric.compute(data, found)[0]
+    assert "female bodies were found, against neutral ones" in score.note
+    read = {key: decode_people(json.loads(json.dumps(encode_people(people))), 24) for key, people in found.items()}
+    assert metric.compute(data, read)[0].value == pytest.approx(score.value, rel=1e-4)
+    neutral = {key: without_skin(people).with_extra(gender=np.zeros(1, int)) for key, people in found.items()}
+    assert abs(metric.compute(data, neutral)[0].value - score.value) > 1
+    (tmp_path / "SMPL_FEMALE.npz").unlink()
+    assert metric.compute(data, found)[0].value == score.value, "its own skin needs no file"
+    with pytest.raises(PosecliError, match="the SMPL file that was set is gone"):
+        metric.compute(data, read)
 
 
 def test_fourteen_joints_as_the_reference_scores_them(dataset: Dataset) -> None:

@@ -6,7 +6,6 @@ The numbers and the rule for the weights are those of reference/golden/README-0.
 from __future__ import annotations
 
 import json
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from golden_rule import golden_input, golden_state
 from torch import Tensor
 from typer.testing import CliRunner
 
@@ -33,28 +33,6 @@ LOSSES = {  # ours -> the reference's
     "rotations": "smpl_pose_loss",
     "shape": "smpl_beta_loss",
 }
-
-
-def normal(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The noise that belongs to a name."""
-    return np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape)
-
-
-def weight(name: str, shape: list[int], kind: str, gain: float) -> Tensor:
-    """The value of a tensor by the golden README's table."""
-    if kind == "int64":
-        return torch.zeros(shape, dtype=torch.int64)
-    noise = normal(name, tuple(shape))
-    last = name.rsplit(".", 1)[-1]
-    if last == "running_var":
-        value = 1 + 0.1 * np.abs(noise)
-    elif last == "running_mean":
-        value = 0.1 * noise
-    elif len(shape) <= 1:
-        value = 1 + 0.1 * noise if last == "weight" else 0.05 * noise
-    else:
-        value = noise * (0.02 if shape[0] == 1 else gain / np.sqrt(np.prod(shape[1:])))
-    return torch.from_numpy(np.asarray(value, dtype=np.float32))
 
 
 @dataclass(frozen=True)
@@ -83,7 +61,7 @@ def reference(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Referen
     with np.load(golden / "smpl_synthetic.npz") as archive:
         np.savez(folder / "SMPL_NEUTRAL.npz", **{k[6:]: v for k, v in archive.items() if k.startswith("model/")})
         np.save(folder / "regressor.npy", archive["joints_regressor"])
-    state = {name: weight(name, shape, kind, facts["gain"]) for name, shape, _, kind in facts["state"]}
+    state = golden_state(facts)
     for part, length in (("pose", 144), ("shape", 10), ("cam", 3)):
         state[f"mesh_head.init_{part}"] = arrays[f"smpl_mean_params.{part}"].view(1, length)
     for prefix, place in (("backbone.", "generator.0."), ("mesh_head.", "generator.1.")):
@@ -113,7 +91,7 @@ def test_parameters(reference: Reference) -> None:
 
 
 def images(reference: Reference) -> Tensor:
-    return torch.from_numpy(normal("input", tuple(reference.facts["input_shape"])).astype(np.float32))
+    return golden_input(reference.facts["input_shape"])
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 3])
@@ -122,7 +100,7 @@ def test_generator(reference: Reference, rounds: int) -> None:
     model = reference.model
     before, model.head.rounds = model.head.rounds, rounds
     with torch.inference_mode():
-        found = model.head(model.backbone(images(reference))[-1])
+        found = model.head(model.backbone(images(reference)))
     model.head.rounds = before
     for values, name in ((found.rotations, "pred_rotmat"), (found.shape, "betas"), (found.camera, "camera")):
         theirs = reference.arrays[f"head_n_iter={rounds}.{name}"]
@@ -178,7 +156,7 @@ def test_training_step(reference: Reference) -> None:
     assert model.adversary is not None
     model.adversary.motion = MotionSet(motion[:, 3:75], motion[:, 75:])
     features = model.backbone(images(reference))[-1]
-    losses = model.losses_of(model.head(features), targets(reference))
+    losses = model.losses_of(model.head([features]), targets(reference))
     model.zero_grad()
     torch.stack(list(losses.values())).sum().backward()
     expected = {ours: facts["losses_eval_mode"][theirs] for ours, theirs in LOSSES.items()} | {
@@ -282,7 +260,7 @@ def test_missing_labels_count_nothing(reference: Reference) -> None:
     """What is not labelled may hold any numbers: losses and gradients stay the same."""
     model = reference.model
     with torch.no_grad():
-        found = model.head(model.backbone(images(reference))[-1])
+        found = model.head(model.backbone(images(reference)))
     given = targets(reference)
     without = dict(given)
     for values, mask in (("keypoints", "visible"), ("keypoints_3d", "known")):
