@@ -15,6 +15,7 @@ import pytest
 from posecli.camera import back_project, project
 from posecli.console import PosecliError
 from posecli.conversion import convert, source_config
+from posecli.datacheck import check
 from posecli.datasets.coco import coco_dataset
 from posecli.datasets.coco_writer import CocoWriter
 from posecli.datasets.config import InterHandConfig
@@ -202,7 +203,42 @@ def _short_validity(data: Document, cameras: Document, joints: Document) -> None
     data["annotations"][2]["joint_valid"] = [[1]] * 21
 
 
+def _short_box(data: Document, cameras: Document, joints: Document) -> None:
+    data["annotations"][2]["bbox"] = [1, 2, 3]
+
+
+def _text_size(data: Document, cameras: Document, joints: Document) -> None:
+    data["images"][2]["width"] = "wide"
+
+
+def _text_validity(data: Document, cameras: Document, joints: Document) -> None:
+    data["annotations"][2]["joint_valid"] = [["yes"]] * 42
+
+
+def _listed_hand(data: Document, cameras: Document, joints: Document) -> None:
+    data["annotations"][2]["hand_type"] = ["right"]
+
+
+def _text_joint(data: Document, cameras: Document, joints: Document) -> None:
+    joints["0"]["2"]["world_coord"][3] = ["x", 1, 2]
+
+
+def _listed_frame(data: Document, cameras: Document, joints: Document) -> None:
+    joints["0"]["2"] = [joints["0"]["2"]["world_coord"]]
+
+
+def _text_camera(data: Document, cameras: Document, joints: Document) -> None:
+    cameras["0"]["campos"]["400002"] = ["x", 1, 2]
+
+
 FAULTS: list[tuple[Callable[[Document, Document, Document], None], str]] = [
+    (_short_box, "their bbox is not four numbers"),
+    (_text_size, "their picture's width and height are no numbers"),
+    (_text_validity, "joint_valid has not 42 entries"),
+    (_listed_hand, "the hand type ['right'] is none of right, left, interacting"),
+    (_text_joint, "their frame has no 42 joints in the joint_3d file"),
+    (_listed_frame, "their frame has no 42 joints in the joint_3d file"),
+    (_text_camera, "camera 400002 of capture 0 is not in the camera file"),
     (_drop_camera, "camera 400002 of capture 0 is not in the camera file"),
     (_drop_capture, "camera 400002 of capture 9 is not in the camera file"),
     (_drop_frame, "their frame has no 42 joints in the joint_3d file"),
@@ -253,6 +289,58 @@ def test_many_faults_are_counted_by_kind(files: tuple[Document, Document, Docume
     files[0]["annotations"][5]["hand_type"] = "foot"
     with pytest.raises(PosecliError, match=r"5 left out, no joint.*; 1 left out, the hand type 'foot'"):
         interhand_dataset(write(pictures, files))  # nothing is left
+
+
+@pytest.mark.parametrize(
+    ("table", "lines", "kept"),
+    [
+        ("annotations", ("1 left out, they have no number as id: entry of annotations 2",), 5),
+        (
+            "images",
+            (
+                "1 left out, they have no id: entry of images 2",
+                "1 left out, their picture is not listed: annotation 502",
+            ),
+            5,
+        ),
+    ],
+)
+def test_records_without_an_id(
+    files: tuple[Document, Document, Document], pictures: Path, table: str, lines: tuple[str, ...], kept: int
+) -> None:
+    del files[0][table][2]["id"]
+    dataset = interhand_dataset(write(pictures, files))
+    assert (dataset.notes, len(dataset)) == (lines, kept)
+
+
+@pytest.mark.parametrize(("file", "key"), [(1, "campos"), (2, None)], ids=["campos", "joint_3d"])
+def test_a_capture_that_is_a_list(
+    files: tuple[Document, Document, Document], pictures: Path, file: int, key: str | None
+) -> None:
+    """Nothing is left: reading refuses with the reason, data check counts it under a rule."""
+    if key is None:
+        files[file]["0"] = []
+    else:
+        files[file]["0"][key] = []
+    path = write(pictures, files)
+    with pytest.raises(PosecliError, match="left out"):
+        interhand_dataset(path)
+    for place in (path, pictures):
+        (report,) = check(place)
+        assert {rule: finding.count for rule, finding in report.findings.items()} == {"D213": 6}
+        assert (report.pictures, report.people) == (6, 6)
+
+
+def test_data_check_names_what_reading_leaves_out(files: tuple[Document, Document, Document], pictures: Path) -> None:
+    _drop_camera(*files)
+    (report,) = check(write(pictures, files))
+    assert report.findings["D213"].examples == ["annotation 502: camera 400002 of capture 0 is not in the camera file"]
+    assert report.people == 5
+
+
+def test_the_first_picture_may_be_missing(files: tuple[Document, Document, Document], pictures: Path) -> None:
+    (pictures / "0.png").unlink()
+    assert len(interhand_dataset(write(pictures, files))) == 6
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ def build_internet(config: InterNetConfig, skeleton: Skeleton) -> InterHand:
         skeleton,
         transform(config.augment),
         transform(None),
-        between_voxels=config.between_voxels,
+        decode=config.decode,
         flip_test=config.flip_test,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from posecli.augmentation import Augmentation
 from posecli.config import BackboneConfig, Config, ModelConfig, Positive, Size
@@ -23,8 +23,15 @@ class HandLossConfig(Config):
         description="squared: error of every voxel; entropy: cross entropy over the voxels and `not there`, quicker",
     )
     keypoints: float = Field(1.0, ge=0, description="the loss of the volumes")
+    places: float = Field(0.0, ge=0, description="how many voxels the mean place of each volume is off; entropy only")
     root_depth: float = Field(1.0, ge=0, description="absolute error of the left wrist's depth, in bins")
     hand_type: float = Field(1.0, ge=0, description="binary cross entropy of which hands there are")
+
+    @model_validator(mode="after")
+    def _places_need_chances(self) -> HandLossConfig:
+        if self.places and self.volumes != "entropy":
+            raise ValueError("`places` needs volumes that are chances: set `volumes: entropy`, or `places: 0`")
+        return self
 
 
 class InterNetConfig(ModelConfig):
@@ -48,7 +55,11 @@ class InterNetConfig(ModelConfig):
     root_bound: float = Field(400.0, gt=0, description="millimetres that the bins are deep, 0 in their middle")
     hidden: Positive = Field(512, description="channels between the layers of the heads of depth and type")
     loss: HandLossConfig = Field(HandLossConfig(), description="losses and what they are multiplied by")
-    between_voxels: bool = Field(True, description="decode between voxels; off takes the highest one, as the reference")
+    decode: Literal["between", "highest", "mean"] = Field(
+        "between",
+        description="between: the top of a parabola through the highest voxel and its neighbours; highest: that voxel, "
+        "as the reference; mean: of all voxels, for volumes learnt by entropy",
+    )
     flip_test: bool = Field(False, description="average with the mirrored picture")
 
     def build(self, skeleton: Skeleton) -> InterHand:

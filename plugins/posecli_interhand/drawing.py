@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import cv2
 import numpy as np
 
-from posecli.drawing import INK, PAPER, draw_people
+from posecli.drawing import INK, PAPER, draw_people, enlarge
 from posecli.drawing3d import draw_views, scene_of
 from posecli.skeleton import Skeleton
 from posecli.types import BoolArray, FloatArray, ImageArray, People
 from posecli_interhand.metric import JOINTS, SURE, WRISTS
 
+LEAST = 240  # pixels of the drawing's height
 REACH = 110.0  # millimetres from the middle of the hands to the edge of their view, at least
 PALM = 90.0  # millimetres from a wrist to the knuckle of the middle finger, about
 KNUCKLE = 11  # that knuckle, of a hand
@@ -18,14 +21,16 @@ KNUCKLE = 11  # that knuckle, of a hand
 
 def draw_pairs(image: ImageArray, people: People, skeleton: Skeleton, threshold: float = 0.3) -> ImageArray:
     """The picture with all pairs over it, from the camera's side and from the right beside it, and a line of text
-    below; RGB (H + text, W + 2 H, 3).
+    below; RGB (H + text, W + 2 H, 3), small pictures enlarged.
 
     `people`: predictions, with `keypoints` (N, 42, 3) and the columns keypoints_2d, hand_type and root_depth, or truth,
     with 2D keypoints and keypoints_3d. Hands that are not there are left out.
     """
     there = present(people)  # (N, 2)
     flat = over(people, there)
-    overlay = draw_people(image, flat, skeleton, threshold)
+    image, times = enlarge(image, LEAST)
+    shown = dataclasses.replace(flat, keypoints=(flat.keypoints + 0.5) * times - 0.5, boxes=None)
+    overlay = draw_people(image, shown, skeleton, threshold)
     points = in_millimetres(people, flat.keypoints, there)
     height = image.shape[0]
     views = draw_views(points, skeleton, height, scene_of(points, REACH))

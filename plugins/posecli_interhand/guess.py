@@ -61,6 +61,7 @@ def _placed(mean: MeanHands, sample: Sample) -> People:
     count = len(people)
     extra = {
         "row": people.extra["row"],
+        "keypoints_2d": project(points, camera.focal, camera.center, camera.distortion).astype(np.float32),
         "hand_type": np.tile(mean.hand_type, (count, 1)).astype(np.float32),
         "root_depth": np.full(count, mean.apart[2], np.float32),
     }

@@ -67,6 +67,11 @@ def volume_entropy(logits: Tensor, blobs: Blobs) -> Tensor:
     return (errors * inside * blobs.weights.reshape(count)).mean()
 
 
+def place_error(places: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
+    """The mean over all B K joints of weight times |difference| in x, y and z together, places (B, K, 3) in voxels."""
+    return ((places - truth).abs().sum(dim=-1) * weights).mean()
+
+
 def root_error(places: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
     """The mean of |difference| times weight of places in bins (B, 1), a scalar."""
     return (((places.float() - truth) * weights).abs()).mean()

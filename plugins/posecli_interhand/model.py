@@ -20,10 +20,10 @@ from posecli_interhand.config import HandLossConfig
 from posecli_interhand.drawing import draw_pairs
 from posecli_interhand.guess import guess_hands
 from posecli_interhand.heads import JOINTS, HandHead, HandOutputs
-from posecli_interhand.losses import root_error, type_error, volume_entropy, volume_error
+from posecli_interhand.losses import place_error, root_error, type_error, volume_entropy, volume_error
 from posecli_interhand.metric import SURE
 from posecli_interhand.transform import HandsTransform
-from posecli_interhand.volume import DepthBins, Volume
+from posecli_interhand.volume import Decoding, DepthBins, Volume
 
 
 class Network(nn.Module):
@@ -44,8 +44,9 @@ class InterHand(Algorithm):
 
     A prediction is one row: `keypoints` (1, 42, 3) in camera millimetres where the sample has a camera and the wrists'
     depths are known (`absolute_depth`), else pixels x and y and millimetres behind the own hand's wrist; `scores`; and
-    in `extra` `keypoints_2d` (1, 42, 2) image pixels, `hand_type` (1, 2), the probabilities of there being a right and
-    a left hand, and `root_depth` (1,), millimetres that the left wrist lies behind the right one.
+    in `extra` `in_camera` (1,), which of the two, `keypoints_2d` (1, 42, 2) image pixels, `hand_type` (1, 2), the
+    probabilities of there being a right and a left hand, and `root_depth` (1,), millimetres that the left wrist lies
+    behind the right one.
     """
 
     needs = "boxes"
@@ -62,7 +63,7 @@ class InterHand(Algorithm):
         training_transform: HandsTransform,
         evaluation_transform: HandsTransform,
         *,
-        between_voxels: bool = True,
+        decode: Decoding = "between",
         flip_test: bool = False,
     ) -> None:
         super().__init__()
@@ -75,7 +76,7 @@ class InterHand(Algorithm):
         self.skeleton = skeleton
         self.training_transform = training_transform
         self.evaluation_transform = evaluation_transform
-        self.between_voxels = between_voxels
+        self.decode = decode
         self.flip_test = flip_test
         self.register_buffer("flip_index", torch.from_numpy(skeleton.flip_index), persistent=False)
 
@@ -102,8 +103,12 @@ class InterHand(Algorithm):
         blobs = self.volume.encode(points, targets["visible"])
         places, known = self.bins.encode(targets["root_depth"], targets["root_valid"])
         volume_loss = volume_entropy if self.weights.volumes == "entropy" else volume_error
-        return {
-            "keypoints": self.weights.keypoints * volume_loss(outputs.volumes, blobs),
+        losses = {"keypoints": self.weights.keypoints * volume_loss(outputs.volumes, blobs)}
+        if self.weights.places:
+            chances = torch.softmax(outputs.volumes.float().flatten(2), dim=2).view(outputs.volumes.shape)
+            error = place_error(self.volume.means(chances), self.volume.voxels(points), blobs.weights)
+            losses["places"] = self.weights.places * error
+        return losses | {
             "root_depth": self.weights.root_depth * root_error(outputs.root, places, known),
             "hand_type": self.weights.hand_type
             * type_error(outputs.hand_type, targets["hand_type"], targets["hand_type_valid"]),
@@ -114,7 +119,7 @@ class InterHand(Algorithm):
         outputs = self._found(images)
         if self.flip_test:
             outputs = self.average(outputs, self.flip(self._found(images.flip(2))))
-        points, scores = self.volume.decode(outputs.volumes, self.between_voxels)
+        points, scores = self.volume.decode(outputs.volumes, self.decode)
         places = points.double().cpu()
         places[..., :2] = places[..., :2] @ batch.undo[:, :, :2].mT + batch.undo[:, None, :, 2]
         found = {
@@ -165,6 +170,7 @@ def _pair(sample: Sample, found: dict[str, Array]) -> People:
         "keypoints_2d": points[None, :, :2].astype(np.float32),
         "hand_type": hand_type[None].astype(np.float32),
         "root_depth": np.array([root], np.float32),
+        "in_camera": np.array([wrist_depths(sample, float(root)) is not None]),
     }
     extra |= {name: people.extra[name] for name in ("row", "track_id", "category") if name in people.extra}
     return People(
@@ -176,20 +182,25 @@ def _pair(sample: Sample, found: dict[str, Array]) -> People:
     )
 
 
-def in_camera(sample: Sample, points: FloatArray, root_depth: float) -> FloatArray:
-    """Points (42, 3) of image pixels and millimetres behind the own hand's wrist in camera millimetres (42, 3).
-
-    They stay as they are where the sample has no camera or no wrist's depth; of a single known one the other follows.
-    """
+def wrist_depths(sample: Sample, root_depth: float) -> tuple[float, float] | None:
+    """How far the right and the left wrist are from the camera; None where the sample does not say."""
     if sample.camera is None or "absolute_depth" not in sample.people.extra:
-        return points.astype(np.float32)
+        return None
     right, left = np.asarray(sample.people.extra["absolute_depth"][0], dtype=np.float64).tolist()
     right, left = (
         (right if np.isfinite(right) else left - root_depth),
         (left if np.isfinite(left) else right + root_depth),
     )
-    if not np.isfinite(right + left):
+    return (right, left) if np.isfinite(right + left) else None
+
+
+def in_camera(sample: Sample, points: FloatArray, root_depth: float) -> FloatArray:
+    """Points (42, 3) of image pixels and millimetres behind the own hand's wrist in camera millimetres (42, 3).
+
+    They stay as they are where the sample has no camera or no wrist's depth; of a single known one the other follows.
+    """
+    camera, wrists = sample.camera, wrist_depths(sample, root_depth)
+    if camera is None or wrists is None:
         return points.astype(np.float32)
-    depth = points[:, 2] + np.repeat([right, left], JOINTS)
-    camera = sample.camera
+    depth = points[:, 2] + np.repeat(wrists, JOINTS)
     return back_project(points[:, :2], depth, camera.focal, camera.center, camera.distortion)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from posecli.codecs.codec import Size, constant, finite, labelled
 
 NEIGHBOURS = tuple(itertools.product((-1, 0, 1), repeat=3))  # (down in depth, down, right), the voxel itself included
 TINY = 1e-10  # below it a voxel is no evidence and has no logarithm
+Decoding = Literal["between", "highest", "mean"]
 
 
 class Blobs(NamedTuple):
@@ -63,7 +64,7 @@ class Volume:
     def encode(self, points: Tensor, visible: Tensor) -> Blobs:
         """Gaussians of joints (B, K, 3) with visibility (B, K)."""
         points, weights = labelled(points, visible)
-        places = self._voxels(points)  # (B, K, 3)
+        places = self.voxels(points)  # (B, K, 3)
         inside = (places[..., 2] >= 0) & (places[..., 2] < self.depth)
         x, y, z = (
             self._profile(place, length)
@@ -72,20 +73,23 @@ class Volume:
         return Blobs(x, y, self.peak * z, weights * inside)
 
     @torch.no_grad()
-    def decode(self, volumes: Tensor, between: bool = True) -> tuple[Tensor, Tensor]:
+    def decode(self, volumes: Tensor, how: Decoding = "between") -> tuple[Tensor, Tensor]:
         """Joints (B, K, 3) and scores (B, K), the highest voxel over the peak.
 
-        The nearest voxel, or with `between` the top of the parabola through the logarithms of the voxels around it,
-        which for a Gaussian is its exact place. Along an axis on whose border the highest voxel lies it stays there.
+        highest: the voxel itself. between: the top of the parabola through the logarithms of the voxels around it,
+        which for a Gaussian is its exact place; along an axis on whose border the highest voxel lies it stays there.
+        mean: that of all voxels by their height, of several places a network hesitates between the one in the middle.
         """
         volumes = finite(volumes)
+        if how == "mean":
+            return self._points(self.means(volumes)), volumes.flatten(2).amax(dim=-1) / self.peak
         values, index = volumes.flatten(2).max(dim=-1)
         height, width = volumes.shape[-2:]
         z = torch.div(index, height * width, rounding_mode="floor")
         y = torch.div(index, width, rounding_mode="floor") % height
         voxels = torch.stack([index % width, y, z], dim=-1)  # (B, K, 3)
         places = voxels.to(volumes.dtype)
-        if between:
+        if how == "between":
             places = places + _tops(volumes, voxels)
         return self._points(places), values / self.peak
 
@@ -102,7 +106,16 @@ class Volume:
         mirrored = volumes[:, flip_index].flip(-1)
         return torch.cat([mirrored[..., :1], mirrored[..., :-1]], dim=-1) if shift else mirrored
 
-    def _voxels(self, points: Tensor) -> Tensor:
+    def means(self, volumes: Tensor) -> Tensor:
+        """The mean places (B, K, 3) of volumes in voxels, weighed by their heights; what is below 0 counts as 0."""
+        heights = volumes.clamp(min=0)
+        profiles = [heights.sum(dim=others) for others in ((2, 3), (2, 4), (3, 4))]  # along x, y, z
+        whole = profiles[0].sum(dim=-1).clamp(min=TINY)  # (B, K)
+        steps = [torch.arange(profile.shape[-1], device=volumes.device, dtype=volumes.dtype) for profile in profiles]
+        return torch.stack([profile @ step / whole for profile, step in zip(profiles, steps, strict=True)], dim=-1)
+
+    def voxels(self, points: Tensor) -> Tensor:
+        """Joints (B, K, 3) of pixels and millimetres in voxels, as `decode` takes them back."""
         return points / constant(self.cells, points) + constant((0, 0, self.depth / 2), points)
 
     def _points(self, places: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from posecli.types import Array, FloatArray, People
 Record = dict[str, Any]
 JOINTS = 21  # of a hand
 WRISTS = (20, 41)
+COLUMNS = ("hand_type", "hand_type_valid", "absolute_depth", "root_depth", "root_valid")
 TYPES = {"right": (1.0, 0.0), "left": (0.0, 1.0), "interacting": (1.0, 1.0)}
 
 

@@ -10,7 +10,7 @@ and the wrists' depths as a network found them: a list of `annot_id`, `bbox` and
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -32,24 +32,25 @@ Part = Literal["train", "val", "test"]
 Subset = Literal["all", "human_annot", "machine_annot"]
 PADDED = 1.25  # how much RootNet's boxes are grown already; this is taken off, so that a model's padding fits both
 CHUNK = 20_000  # annotations whose joints are seen through their cameras together
+VALIDITY = ((2 * JOINTS, 1), (2 * JOINTS,))  # shapes of joint_valid
 ENOUGH = 12  # labelled joints that a single hand must have
 SHOWN = 3  # examples named of each kind of fault
 
 
 @dataclass
 class Faults:
-    """Why annotations are left out: for each reason, which ones."""
+    """Why annotations or pictures are left out: for each reason, of which kind and which ones."""
 
-    found: dict[str, list[str]] = field(default_factory=dict)
+    found: dict[tuple[str, str], list[str]] = field(default_factory=dict)
 
-    def add(self, reason: str, which: object) -> None:
-        self.found.setdefault(reason, []).append(str(which))
+    def add(self, reason: str, which: object, kind: str = "annotation") -> None:
+        self.found.setdefault((reason, kind), []).append(str(which))
 
     def lines(self) -> list[str]:
         """One line a reason, with how many there are and the first of them."""
         return [
-            f"{len(ids)} left out, {reason}: annotation {', '.join(ids[:SHOWN])}{', …' if len(ids) > SHOWN else ''}"
-            for reason, ids in self.found.items()
+            f"{len(ids)} left out, {reason}: {kind} {', '.join(ids[:SHOWN])}{', …' if len(ids) > SHOWN else ''}"
+            for (reason, kind), ids in self.found.items()
         ]
 
 
@@ -100,19 +101,24 @@ def interhand_dataset(
     lines = faults.lines()
     if lines and (strict or not usable.annotations):
         raise PosecliError(f"{files.path}: {'; '.join(lines)}")
+    dataset = assemble(files, usable, images, lines)
+    return _single_hands(dataset) if single else dataset
+
+
+def assemble(files: Files, usable: Usable, images: Path | None, notes: Sequence[str] = ()) -> Dataset:
+    """The dataset of what is whole, which is at least one annotation."""
     names = [str(picture["file_name"]) for picture in usable.pictures]
-    dataset = Dataset(
+    return Dataset(
         name=f"{files.path.resolve().parent.name}/{files.path.stem.removesuffix('_data')}",
         skeleton=house_skeleton("interhand"),
         ids=[picture["id"] for picture in usable.pictures],
         sizes=np.array([(picture["width"], picture["height"]) for picture in usable.pictures], dtype=np.int64),
         offsets=np.arange(len(names) + 1),
         people=_people(files, usable),
-        images=PicturePaths(_picture_folder(files.path, names[0], images), names),
+        images=PicturePaths(_picture_folder(files.path, names, images), names),
         cameras=Chosen(usable.cameras, usable.camera),
-        notes=tuple(lines),
+        notes=tuple(notes),
     )
-    return _single_hands(dataset) if single else dataset
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -165,14 +171,11 @@ def _found(path: Path) -> dict[str, Record]:
     return {str(row["annot_id"]): row for row in rows}
 
 
-def _picture_folder(data: Path, first: str, images: Path | None) -> Path:
+def _picture_folder(data: Path, names: Sequence[str], images: Path | None) -> Path:
     """Where the pictures lie; in the published layout images/PART beside annotations/."""
-    if images is None:
-        part = next((part for part in ("train", "val", "test") if f"_{part}_" in data.name), "")
-        for folder in list(data.parents)[:3]:
-            if part and (folder / "images" / part / first).is_file():
-                return folder / "images" / part
-    return find_pictures(data, first, images)
+    part = next((part for part in ("train", "val", "test") if f"_{part}_" in data.name), None)
+    published = [] if part is None else [folder / "images" / part for folder in list(data.parents)[:3]]
+    return find_pictures(data, names, images, published)
 
 
 # --- what is whole ----------------------------------------------------------------------------------------------------
@@ -180,15 +183,18 @@ def _picture_folder(data: Path, first: str, images: Path | None) -> Path:
 
 def check(files: Files, faults: Faults) -> Usable:
     """The annotations with a picture, a camera, joints, and hands of the type they say; the others are faults."""
-    pictures = {picture["id"]: picture for picture in files.images}
+    pictures = _pictures(files.images, faults)
     numbers: dict[tuple[str, str], int] = {}
     cameras: list[Camera] = []
     kept: list[tuple[Record, Record, Any, int, BoolArray]] = []
-    for annotation in files.annotations:
-        picture = pictures.get(annotation.get("image_id"))
+    for place, annotation in enumerate(files.annotations):
+        if not isinstance(annotation, dict) or not np.isfinite(_numbers(annotation.get("id"), ())).all():
+            faults.add("they have no number as id", place, "entry of annotations")
+            continue
+        picture = pictures.get(_key(annotation.get("image_id")))
         reason = _fault(files, picture, annotation)
         if reason is not None or picture is None:
-            faults.add(str(reason), annotation.get("id"))
+            faults.add(str(reason), annotation["id"])
             continue
         capture, name = str(picture["capture"]), str(picture["camera"])
         if (capture, name) not in numbers:
@@ -206,6 +212,32 @@ def check(files: Files, faults: Faults) -> Usable:
     )
 
 
+def _pictures(records: Sequence[Record], faults: Faults) -> dict[Any, Record]:
+    """The pictures by id; those without one are faults."""
+    pictures = {}
+    for place, record in enumerate(records):
+        identity = _key(record.get("id")) if isinstance(record, dict) else None
+        if identity is None:
+            faults.add("they have no id", place, "entry of images")
+        else:
+            pictures[identity] = record
+    return pictures
+
+
+def _key(value: Any) -> int | str | None:
+    """An id to look for; None where it is no number and no text."""
+    return value if isinstance(value, int | str) else None
+
+
+def _numbers(value: Any, shape: tuple[int, ...]) -> FloatArray:
+    """The numbers of a value from JSON; a single NaN where they are others or have another shape."""
+    try:
+        numbers = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return np.full(1, np.nan)
+    return numbers if numbers.shape == shape else np.full(1, np.nan)
+
+
 def _fault(files: Files, picture: Record | None, annotation: Record) -> str | None:
     """Why an annotation cannot be used, or None."""
     if picture is None:
@@ -213,17 +245,30 @@ def _fault(files: Files, picture: Record | None, annotation: Record) -> str | No
     missing = [key for key in ("file_name", "width", "height", "capture", "camera", "frame_idx") if key not in picture]
     if missing:
         return f"their picture has no {missing[0]}"
+    if not np.isfinite(_numbers([picture["width"], picture["height"]], (2,))).all():
+        return "their picture's width and height are no numbers"
     capture, name = str(picture["capture"]), str(picture["camera"])
     if not _has_camera(files.cameras.get(capture), name):
         return f"camera {name} of capture {capture} is not in the camera file"
-    frame = files.joints.get(capture, {}).get(str(picture["frame_idx"]))
-    if frame is None or np.shape(frame.get("world_coord", ())) != (2 * JOINTS, 3):
+    frame = _entry(_entry(files.joints, capture), str(picture["frame_idx"]))
+    if _numbers(_entry(frame, "world_coord"), (2 * JOINTS, 3)).ndim != 2:
         return "their frame has no 42 joints in the joint_3d file"
-    if files.rootnet is not None and str(annotation.get("id")) not in files.rootnet:
-        return "RootNet's file has no box of them"
-    if np.size(annotation.get("joint_valid", ())) != 2 * JOINTS:
+    if annotation.get("bbox") and _numbers(annotation["bbox"], (4,)).shape != (4,):
+        return "their bbox is not four numbers"
+    if files.rootnet is not None:
+        row = files.rootnet.get(str(annotation["id"]))
+        if row is None:
+            return "RootNet's file has no box of them"
+        if _numbers(row["bbox"], (4,)).shape != (4,) or _numbers(row["abs_depth"], (2,)).shape != (2,):
+            return "RootNet's bbox and abs_depth of them are not four and two numbers"
+    if not any(len(_numbers(annotation.get("joint_valid"), shape)) == 2 * JOINTS for shape in VALIDITY):
         return "joint_valid has not 42 entries"
     return _type_fault(annotation, _valid(annotation))
+
+
+def _entry(table: Any, key: str) -> Any:
+    """What a JSON object holds there; None where it does not, or is no object."""
+    return table.get(key) if isinstance(table, dict) else None
 
 
 def _type_fault(annotation: Record, valid: BoolArray) -> str | None:
@@ -232,7 +277,7 @@ def _type_fault(annotation: Record, valid: BoolArray) -> str | None:
     if not annotation.get("hand_type_valid", 0):
         return None
     name = annotation.get("hand_type")
-    if name not in TYPES:
+    if not isinstance(name, str) or name not in TYPES:
         return f"the hand type {name!r} is none of {', '.join(TYPES)}"
     labelled = {"right": bool(valid[:JOINTS].any()), "left": bool(valid[JOINTS:].any())}
     absent = {"right": "left", "left": "right"}.get(name)
@@ -246,10 +291,8 @@ def _valid(annotation: Record) -> BoolArray:
 
 
 def _has_camera(capture: Any, name: str) -> bool:
-    if not isinstance(capture, dict):
-        return False
-    shapes = {"camrot": (3, 3), "campos": (3,), "focal": (2,), "princpt": (2,)}
-    return all(np.shape(capture.get(key, {}).get(name, ())) == shape for key, shape in shapes.items())
+    shapes: dict[str, tuple[int, ...]] = {"camrot": (3, 3), "campos": (3,), "focal": (2,), "princpt": (2,)}
+    return all(np.isfinite(_numbers(_entry(_entry(capture, key), name), shape)).all() for key, shape in shapes.items())
 
 
 def _camera(capture: Record, name: str) -> Camera:
@@ -278,7 +321,7 @@ def _people(files: Files, usable: Usable) -> People:
     pixels = np.where(valid[..., None], pixels, np.float32(np.nan))
     boxes = np.where(np.isfinite(boxes).all(axis=1, keepdims=True), boxes, keypoint_boxes(pixels))
     known = np.array([float(bool(annotation.get("hand_type_valid", 0))) for annotation in usable.annotations])
-    types = np.array([TYPES.get(annotation.get("hand_type", ""), (1.0, 1.0)) for annotation in usable.annotations])
+    types = np.array([TYPES.get(str(annotation.get("hand_type")), (1.0, 1.0)) for annotation in usable.annotations])
     columns = hand_columns(types, known, points[:, WRISTS, 2]) | {"absolute_depth": depth.astype(np.float64)}
     extra: dict[str, Array] = {
         "keypoints_3d": points,

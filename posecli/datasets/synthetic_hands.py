@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from posecli.datasets.hand_columns import hand_columns
-from posecli.datasets.synthetic_backdrop import background, between, expose, random_bytes
+from posecli.datasets.synthetic_backdrop import Backdrop, background, between, expose, random_bytes
 from posecli.datasets.synthetic_body import turn
 from posecli.datasets.synthetic_draws import Draws
 from posecli.datasets.synthetic_hand import WRIST, Hands, draw_hands
@@ -49,6 +49,7 @@ class HandScenes:
     hands: Hands  # 2 N hands, right and left of each picture in turn
     place: FloatArray  # (N, 2, 3, 4): from a hand's own frame to the camera's; a left hand's mirrors
     cameras: SceneCameras
+    backdrop: Backdrop = "clutter"
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -64,6 +65,7 @@ class HandScenes:
             self.hands.take(both),
             self.place[one],
             self.cameras.take(one),
+            self.backdrop,
         )
 
     @property
@@ -96,7 +98,12 @@ class HandPictures(Made[ImageSource]):
 
 
 def synthetic_hands(
-    count: int, seed: int = 0, size: tuple[int, int] = (144, 144), interacting: float = 0.5, turned: float = 70.0
+    count: int,
+    seed: int = 0,
+    size: tuple[int, int] = (144, 144),
+    interacting: float = 0.5,
+    turned: float = 70.0,
+    backdrop: Backdrop = "clutter",
 ) -> Dataset:
     """Pictures 0 to count - 1 of the series `seed`, each one row: a right hand, a left hand, or both.
 
@@ -104,7 +111,7 @@ def synthetic_hands(
     long axis from showing its back. Skeleton `interhand`; scores are 2 seen, 1 hidden by a hand, 0 and NaN for the
     hand that is not there. Extra columns: those of `posecli.datasets.hand_columns`, area and crowd.
     """
-    return label_hands(hand_scenes(np.arange(count), seed, size, interacting, turned))
+    return label_hands(hand_scenes(np.arange(count), seed, size, interacting, turned, backdrop))
 
 
 def label_hands(scenes: HandScenes) -> Dataset:
@@ -154,7 +161,12 @@ def _boxes(joints: FloatArray, focal: FloatArray, center: FloatArray, size: tupl
 
 
 def hand_scenes(
-    indices: IntArray, seed: int, size: tuple[int, int], interacting: float = 0.5, turned: float = 70.0
+    indices: IntArray,
+    seed: int,
+    size: tuple[int, int],
+    interacting: float = 0.5,
+    turned: float = 70.0,
+    backdrop: Backdrop = "clutter",
 ) -> HandScenes:
     """Hands, their places and cameras for the pictures `indices`, without any picture."""
     draws = Draws(seed, indices)
@@ -171,7 +183,7 @@ def hand_scenes(
     joints = hands.joints.reshape(-1, 2, 21, 3)
     _part(place, joints, np.flatnonzero(both))
     cameras = _cameras(draws, _placed(place, joints), present, size)
-    return HandScenes(seed, np.asarray(indices), size, present, hands, place, cameras)
+    return HandScenes(seed, np.asarray(indices), size, present, hands, place, cameras, backdrop)
 
 
 def _orient(each: Draws, both: BoolArray, turned: float) -> FloatArray:
@@ -274,7 +286,7 @@ def draw_picture(scene: HandScenes) -> ImageArray:
     chance = random.Random(key)  # only random() is used: its series is the same in every Python
     noise = np.random.PCG64(key)
     palette = _palette(chance)
-    canvas = background(chance, noise, scene.size, palette[None])
+    canvas = background(chance, noise, scene.size, palette[None], scene.backdrop)
     paint_hands(chance, noise, canvas, scene, palette)
     return expose(chance, noise, canvas)
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from posecli.datasets.synthetic_hands import synthetic_hands
 from posecli.drawing import PAPER
+from posecli.images import read_image
+from posecli.report import write_samples
 from posecli.skeleton import house_skeleton
-from posecli.types import Dataset, FloatArray, People
+from posecli.types import Dataset, FloatArray, People, Prediction
+from posecli_interhand.config import InterNetConfig
 from posecli_interhand.drawing import describe, draw_pairs, in_millimetres, over, present
 
 
@@ -34,12 +39,12 @@ def as_predicted(people: People, hand_type: list[float], camera: bool = True) ->
 
 
 def test_the_picture_stands_beside_two_views_and_a_line(both: Dataset) -> None:
-    picture = np.full((120, 90, 3), 40, np.uint8)
+    picture = np.full((240, 180, 3), 40, np.uint8)
     drawn = draw_pairs(picture, both[0].people, both.skeleton)
-    assert drawn.shape == (120 + 16, 90 + 2 * 120, 3)
-    assert (drawn[:120, :90] != 40).any(), "something is drawn over the picture"
-    for left in (90, 210):
-        assert (drawn[:120, left : left + 120] != PAPER).any(axis=-1).sum() > 300, "and in either view"
+    assert drawn.shape == (240 + 17, 180 + 2 * 240, 3)
+    assert (drawn[:240, :180] != 40).any(), "something is drawn over the picture"
+    for left in (180, 420):
+        assert (drawn[:240, left : left + 240] != PAPER).any(axis=-1).sum() > 600, "and in either view"
     assert draw_pairs(picture, People.empty(42, 3), both.skeleton).shape == drawn.shape, "frames have one size"
 
 
@@ -93,5 +98,30 @@ def test_without_a_camera_hands_have_about_their_size(both: Dataset) -> None:
 
 def test_truth_in_2d_alone_has_empty_views(both: Dataset) -> None:
     people = dataclasses.replace(both[0].people, extra={})
-    drawn = draw_pairs(np.zeros((96, 96, 3), np.uint8), people, both.skeleton)
-    assert drawn.shape == (96 + 16, 3 * 96, 3)
+    drawn = draw_pairs(np.zeros((240, 240, 3), np.uint8), people, both.skeleton)
+    assert drawn.shape == (240 + 17, 3 * 240, 3)
+
+
+def test_small_pictures_are_enlarged_with_what_is_over_them(both: Dataset) -> None:
+    """Twice as large, a joint of pixel x is at 2 x + 0.5."""
+    people = both[0].people
+    small = draw_pairs(np.zeros((120, 144, 3), np.uint8), people, both.skeleton)
+    pixels = 2 * people.keypoints + 0.5
+    large = dataclasses.replace(people, keypoints=pixels, extra=people.extra | {"keypoints_2d": pixels})
+    np.testing.assert_array_equal(
+        small[:, :288], draw_pairs(np.zeros((240, 288, 3), np.uint8), large, both.skeleton)[:, :288]
+    )
+
+
+def test_samples_of_a_training_show_picture_truth_and_prediction(both: Dataset, tmp_path: Path) -> None:
+    """A row a sample, each as high as the others; the truth is drawn as the prediction is."""
+    model = InterNetConfig.model_validate({"backbone": {"use": "resnet", "depth": 18}}).build(both.skeleton)
+    predictions = [Prediction(index, as_predicted(both[index].people, [0.9, 0.9])) for index in range(2)]
+    write_samples(tmp_path / "samples.png", model, both, predictions)
+    sheet = cv2.imread(str(tmp_path / "samples.png"))
+    assert sheet is not None
+    wide = 256 + 2 * round((288 + 2 * 288) * 256 / (288 + 20))
+    assert sheet.shape[1] == wide + 2 * 6
+    shown = sheet[6 : 6 + 256, 6 : 6 + 256, ::-1].astype(int)
+    picture = cv2.resize(read_image(both[0].image), (256, 256), interpolation=cv2.INTER_AREA)
+    np.testing.assert_array_equal(shown, picture)

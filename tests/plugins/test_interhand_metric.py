@@ -229,6 +229,15 @@ def test_the_guess_is_right_where_all_hands_are_alike() -> None:
     assert np.nanmax(list(found.values())) < 1e-6
 
 
+@pytest.mark.parametrize("text", ["pck", "epe", "auc", "nme", "ap:0.05"])
+def test_the_guess_is_scored_in_the_picture_too(text: str) -> None:
+    points, types = three()
+    train = pairs(np.repeat(points[2:], 3, axis=0), [types[2]] * 3)
+    found = {prediction.id: prediction.people for prediction in guess_hands(train, train)}
+    score = parse_metric(text).build(train.skeleton).compute(train, found)[0]
+    assert score.value == pytest.approx(score.best, abs=1e-3)
+
+
 def test_the_guess_is_the_mean_of_the_training_data() -> None:
     train, truth = synthetic_hands(60, seed=0), synthetic_hands(60, seed=1)
     mean = mean_hands(train)

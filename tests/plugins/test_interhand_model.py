@@ -20,10 +20,10 @@ from posecli.types import Dataset, FloatArray
 from posecli_interhand.build import build_internet
 from posecli_interhand.config import HandLossConfig, InterNetConfig
 from posecli_interhand.heads import HandOutputs
-from posecli_interhand.losses import root_error, type_error, volume_entropy, volume_error
+from posecli_interhand.losses import place_error, root_error, type_error, volume_entropy, volume_error
 from posecli_interhand.model import InterHand, in_camera
 from posecli_interhand.transform import HandsTransform
-from posecli_interhand.volume import DepthBins, Volume
+from posecli_interhand.volume import Decoding, DepthBins, Volume
 
 SMALL = Volume((32, 24), (8, 6), 10, bound=400.0, sigma=1.0, peak=3.0)
 
@@ -61,9 +61,30 @@ def test_decoding_between_voxels_is_exact() -> None:
     assert (scores <= 1).all()
 
 
+def test_the_mean_of_a_whole_gaussian_is_its_place() -> None:
+    """Joints well inside; of two blobs, one three times as high, the mean lies between them by their shares."""
+    volume = Volume((64, 64), (16, 16), 16, bound=400.0, sigma=1.0, peak=3.0)
+    voxels = 4 + 7 * torch.rand(1, 50, 3, generator=torch.Generator().manual_seed(0))
+    cells = torch.tensor(volume.cells)
+    points = (voxels - torch.tensor([0, 0, 8])) * cells
+    volumes = volume.encode(points, torch.ones(1, 50)).full()
+    found, scores = volume.decode(volumes, "mean")
+    assert ((found - points) / cells).abs().max() < 0.03
+    assert torch.equal(scores, volume.decode(volumes, "highest")[1])
+    both = volumes[:, :1] + volumes[:, 1:2] / 3
+    between = (3 * found[:, 0] + found[:, 1]) / 4
+    assert torch.allclose(volume.decode(both, "mean")[0][:, 0] / cells, between / cells, atol=0.02)
+
+
+def test_the_error_of_places_counts_voxels_of_visible_joints() -> None:
+    truth = torch.tensor([[[1.0, 2.0, 3.0], [4.0, 4.0, 4.0]]])
+    places = truth + torch.tensor([[[0.5, -1.0, 0.0], [9.0, 9.0, 9.0]]])
+    assert place_error(places, truth, torch.tensor([[1.0, 0.0]])).item() == pytest.approx(1.5 / 2)
+
+
 def test_nearest_voxels_are_half_a_voxel_off_at_most() -> None:
     points = joints(200)
-    found, _ = SMALL.decode(SMALL.encode(points, torch.ones(2, 200)).full(), between=False)
+    found, _ = SMALL.decode(SMALL.encode(points, torch.ones(2, 200)).full(), "highest")
     cells = torch.tensor(SMALL.cells)
     off = (found - points).abs() / cells
     assert off.max() <= 0.5 + 1e-5
@@ -236,6 +257,20 @@ def test_without_depths_predictions_stay_pixels(dataset: Dataset) -> None:
     np.testing.assert_allclose(in_camera(bare, points, 10.0), points, rtol=1e-6)
 
 
+@pytest.mark.parametrize("camera", [True, False], ids=["with a camera", "without"])
+def test_predictions_say_whether_they_are_in_millimetres(dataset: Dataset, camera: bool) -> None:
+    model = small_model()
+    batch = batch_of(model, dataset)
+    if not camera:
+        bare = tuple(dataclasses.replace(sample, camera=None) for sample in batch.samples)
+        batch = dataclasses.replace(batch, samples=bare)
+    with torch.inference_mode():
+        found = [prediction.people for prediction in model.predict(batch)]
+    for people in found:
+        assert people.extra["in_camera"].tolist() == [camera]
+        assert np.array_equal(people.keypoints[..., :2], people.extra["keypoints_2d"]) is not camera
+
+
 def test_of_one_known_wrist_the_other_follows(dataset: Dataset) -> None:
     sample = dataset[0]
     points = np.zeros((42, 3))
@@ -269,7 +304,7 @@ def test_sizes_that_do_not_divide_are_refused() -> None:
 # --- real hands -----------------------------------------------------------------------------------------------------
 
 
-def round_trip(dataset: Dataset, between: bool) -> FloatArray:
+def round_trip(dataset: Dataset, how: Decoding) -> FloatArray:
     """How far, in millimetres, the true joints of real pictures come back from volumes of the reference's size."""
     volume = Volume((256, 256), (64, 64), 64)
     transform = HandsTransform(dataset.skeleton, (256, 256))
@@ -280,7 +315,7 @@ def round_trip(dataset: Dataset, between: bool) -> FloatArray:
         points = np.c_[example.targets["keypoints"], example.targets["depth"]][None]
         blobs = volume.encode(torch.from_numpy(points), torch.from_numpy(example.targets["visible"])[None])
         assert np.array_equal(blobs.weights[0] > 0, example.targets["visible"] > 0)
-        found = volume.decode(blobs.full(), between)[0][0].double().numpy()
+        found = volume.decode(blobs.full(), how)[0][0].double().numpy()
         found[:, :2] = found[:, :2] @ example.undo[:, :2].T + example.undo[:, 2]
         placed = in_camera(sample, found, float(example.targets["root_depth"]))
         known = example.targets["visible"] > 0
@@ -293,7 +328,7 @@ def test_real_hands_return_from_volumes(shared: Path) -> None:
     folder = shared / "data" / "format-samples" / "interhand2.6m"
     dataset = interhand_dataset(folder / "test_interhand2.6m_data.json", folder)
     assert len(dataset) == 4
-    assert round_trip(dataset, between=True).max() <= 0.1
-    nearest = round_trip(dataset, between=False)
+    assert round_trip(dataset, "between").max() <= 0.1
+    nearest = round_trip(dataset, "highest")
     assert 1.5 < nearest.mean() < 2.5
     assert nearest.max() < 4.5

@@ -6,7 +6,6 @@ The numbers and the rule for weights are those of reference/golden/README.md and
 from __future__ import annotations
 
 import json
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from golden_rule import golden_input, golden_state, import_state
 from torch import Tensor
-from typer.testing import CliRunner
 
 from posecli.batch import Batch, collate
 from posecli.checkpoint import open_model
-from posecli.commands.import_ import import_app
 from posecli.datasets.interhand import interhand_dataset
 from posecli.geometry import crop_matrix, invert
 from posecli.types import Array
@@ -35,37 +33,12 @@ SWAP = torch.tensor([*range(21, 42), *range(21)])
 TARGET = "target.heatmap(sigma 2,max_bound 255,depth_bound 400)"
 
 
-def normal(name: str, shape: tuple[int, ...]) -> Array:
-    """The noise that belongs to a name."""
-    return np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape)
-
-
-def weight(name: str, shape: list[int], kind: str, gain: float) -> Tensor:
-    """The value of a tensor by the golden README's table."""
-    if kind == "int64":
-        return torch.zeros(shape, dtype=torch.int64)
-    noise = normal(name, tuple(shape))
-    last = name.rsplit(".", 1)[-1]
-    if last == "running_var":
-        value = 1 + 0.1 * np.abs(noise)
-    elif last == "running_mean":
-        value = 0.1 * noise
-    elif len(shape) <= 1:
-        value = 1 + 0.1 * noise if last == "weight" else 0.05 * noise
-    else:
-        value = noise * (0.02 if shape[0] == 1 else gain / np.sqrt(np.prod(shape[1:])))
-    return torch.from_numpy(np.asarray(value, dtype=np.float32))
-
-
 @dataclass(frozen=True)
 class Reference:
     """What the reference gave."""
 
     facts: dict[str, Any]
     arrays: dict[str, Array]
-
-    def state(self, key: str = "state", gain: str = "gain") -> dict[str, Tensor]:
-        return {name: weight(name, shape, kind, self.facts[gain]) for name, shape, _, kind in self.facts[key]}
 
     def compare(self, name: str, ours: Tensor, tolerance: float) -> None:
         """Against a slice and the sums of every channel."""
@@ -96,13 +69,8 @@ def newer(golden: Path) -> Reference:
 
 def imported(reference: Reference, folder: Path) -> InterHand:
     """What `posecli import mmpose` makes of a file with the reference's weights and names."""
-    path, ours = folder / "reference.pth", folder / "ours.safetensors"
-    torch.save({"state_dict": reference.state(), "meta": {}}, path)
-    result = CliRunner().invoke(import_app, [str(path), str(ours), "--config", CONFIG, "--skeleton", "interhand"])
-    assert result.exception is None, result.output
-    assert f"matched: {len(reference.facts['state'])}\n" in result.stdout
+    ours = import_state(golden_state(reference.facts), folder, "--config", CONFIG, "--skeleton", "interhand")
     model, _, _ = open_model(ours)
-    path.unlink()
     ours.unlink()
     assert isinstance(model, InterHand)
     assert sum(parameter.numel() for parameter in model.parameters()) == reference.facts["params"]
@@ -120,7 +88,7 @@ def newer_model(newer: Reference, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 def image() -> Tensor:
-    return torch.from_numpy(normal("input", (1, 3, 256, 256)).astype(np.float32))
+    return golden_input((1, 3, 256, 256))
 
 
 def raw(model: InterHand, images: Tensor) -> HandOutputs:
@@ -266,7 +234,7 @@ def test_predictions_of_029(older: Reference, older_model: InterHand, flip: bool
     if flip:
         mirrored = raw(older_model, image().flip(3))
         outputs = older_model.average(outputs, mirrored_as_029(older_model.volume, mirrored, older_model.bins, False))
-    points, scores = older_model.volume.decode(outputs.volumes, between=False)
+    points, scores = older_model.volume.decode(outputs.volumes, "highest")
     name = "pred_flip" if flip else "pred"
     theirs = older.arrays[f"{name}.preds"][0]
     assert np.abs(in_picture(points[0], (300, 200), 300, (256, 256)) - theirs[:, :3]).max() <= 0.05
@@ -282,7 +250,7 @@ def test_predictions_of_029(older: Reference, older_model: InterHand, flip: bool
 @pytest.fixture(scope="module")
 def small(older: Reference) -> HandOutputs:
     head = HandHead(32, [16], 8, 16, 12).eval()
-    head.load_state_dict(older.state("small_head_state", "small_head_gain"))
+    head.load_state_dict(golden_state(older.facts, older.facts["small_head_gain"], "small_head_state"))
     with torch.inference_mode():
         outputs: HandOutputs = head(torch.from_numpy(older.arrays["small.in.feat"]))
     return outputs
@@ -309,7 +277,7 @@ def test_small_head_mirrored(older: Reference, small: HandOutputs) -> None:
 
 
 def test_small_head_decoded(older: Reference, small: HandOutputs) -> None:
-    points, scores = SMALL.decode(small.volumes, between=False)
+    points, scores = SMALL.decode(small.volumes, "highest")
     theirs = older.arrays["small.decode.preds"]
     for row in range(2):
         np.testing.assert_allclose(in_picture(points[row], *CROPS[0], (8, 8)), theirs[row, :, :3], atol=1e-3)
@@ -322,7 +290,7 @@ def test_small_head_decoded(older: Reference, small: HandOutputs) -> None:
 
 def test_nearest_voxels(older: Reference) -> None:
     """keypoints_from_heatmaps3d, which leaves the depth in voxels."""
-    points, scores = SMALL.decode(torch.from_numpy(older.arrays["decode3d.in.heatmaps"]), between=False)
+    points, scores = SMALL.decode(torch.from_numpy(older.arrays["decode3d.in.heatmaps"]), "highest")
     points[..., 2] = points[..., 2] / SMALL.cells[2] + 4
     for row, crop in enumerate(CROPS):
         np.testing.assert_allclose(
