@@ -140,7 +140,7 @@ class Stage:
     @classmethod
     def of(cls, flat: Film, deep: Film, skeleton: Skeleton) -> Stage:
         """For the 2D and the 3D people of one film."""
-        poses = tuple(standing(flat, deep))
+        poses = tuple(standing(flat, deep, skeleton))
         known = [own.reshape(-1, 3) for own in poses if len(own)]
         scene = scene_of(np.concatenate(known) if known else np.zeros((0, 3)))
         return cls(skeleton, deep, poses, scene)
@@ -155,7 +155,7 @@ class Stage:
         return draw_scene(self.poses[frame], self.skeleton, self.scene, (height, height), turn, numbers)
 
 
-def standing(flat: Film, deep: Film) -> list[FloatArray]:
+def standing(flat: Film, deep: Film, skeleton: Skeleton) -> list[FloatArray]:
     """The 3D poses (N, K, 3) of each frame, where they may be shown together.
 
     Poses whose place is known are as they are. Those around their own root, as most lifters give them, stand with the
@@ -165,7 +165,7 @@ def standing(flat: Film, deep: Film) -> list[FloatArray]:
         people.keypoints.astype(np.float64) if len(people) else np.zeros((0, people.keypoints.shape[1], 3))
         for people in deep.people
     ]
-    if not any(_is_around_root(own) for own in poses):
+    if not any(_is_around_root(own, skeleton) for own in poses):
         return poses
     if max((len(own) for own in poses), default=0) > 1:
         scales = _millimetres_a_pixel(flat, deep)
@@ -178,9 +178,12 @@ def standing(flat: Film, deep: Film) -> list[FloatArray]:
     return [_grounded(own) for own in poses]
 
 
-def _is_around_root(poses: FloatArray) -> bool:
-    """Whether some joint lies at 0 in every pose (N, K, 3)."""
-    return bool(len(poses) and (np.abs(poses).max(axis=(0, 2)) < 1.0).any())
+def _is_around_root(poses: FloatArray, skeleton: Skeleton) -> bool:
+    """Whether some joint, or the middle of the skeleton's roots, lies at 0 in every known pose (N, K, 3)."""
+    known = poses[np.isfinite(poses).any(axis=(1, 2))]
+    middle = known[:, list(skeleton.roots or (0,))].mean(axis=1, keepdims=True)
+    places = np.concatenate([known, middle], axis=1)
+    return bool(len(known) and (np.abs(places).max(axis=(0, 2)) < 1.0).any())
 
 
 def _grounded(poses: FloatArray) -> FloatArray:

@@ -151,11 +151,11 @@ def test_wrong_films() -> None:
 def test_one_person_stands_in_the_middle_and_several_apart() -> None:
     lifting = Lifting(AddDepth(), FLAT)
     alone = film([people((100 + 50 * n, 100), numbers=[0]) for n in range(3)])
-    for own in standing(alone, lifting(alone)):
+    for own in standing(alone, lifting(alone), DEEP):
         assert np.abs(own[:, 0, [0, 2]]).max() < 1e-3
         assert own[..., 1].max() == pytest.approx(0), "the feet are on the floor"
     both = film(TWO)
-    first, second, nobody, last = standing(both, lifting(both))
+    first, second, nobody, last = standing(both, lifting(both), DEEP)
     apart = first[1, 0] - first[0, 0]
     assert apart[0] == pytest.approx(2000, rel=0.02), "200 pixels at 10 mm a pixel"
     np.testing.assert_allclose(second[0, 0, 0], first[1, 0, 0], rtol=1e-3)
@@ -163,10 +163,23 @@ def test_one_person_stands_in_the_middle_and_several_apart() -> None:
     assert last[0, 0, 0] - first[0, 0, 0] == pytest.approx(120, rel=0.02)
 
 
+def test_a_pose_around_the_middle_of_its_hips_stands_on_the_floor() -> None:
+    """Where no joint is the root; somebody who is unknown in a frame changes nothing."""
+    hips = Skeleton("hips", ("foot", "left_hip", "right_hip"))
+    pose = np.array([[0, 900, 0], [100, 0, 0], [-100, 0, 0]], np.float32)
+    scores = np.zeros((2, 3), np.float32)
+    flat = film([People(np.zeros((2, 3, 2), np.float32), scores)])
+    deep = flat.with_people([People(np.stack([pose, np.full_like(pose, np.nan)]), scores)])
+    stage = Stage.of(flat, deep, hips)
+    assert stage.poses[0][0, :, 1].max() == pytest.approx(0)
+    assert np.isnan(stage.poses[0][1]).all()
+    assert stage.draw(0, 100).shape[0] == 100
+
+
 def test_a_known_place_is_kept() -> None:
     flat = film([people((100, 100), numbers=[0])])
     deep = Lifting(AddDepth(place=3000), FLAT)(flat)
-    np.testing.assert_allclose(standing(flat, deep)[0], deep.people[0].keypoints)
+    np.testing.assert_allclose(standing(flat, deep, DEEP)[0], deep.people[0].keypoints)
 
 
 def test_a_stage_turns_with_the_film() -> None:

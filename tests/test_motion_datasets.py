@@ -29,9 +29,9 @@ from posecli.datasets.config import (
     SyntheticMotionConfig,
 )
 from posecli.datasets.detect import detect_dataset
-from posecli.datasets.lengths import millimetres
+from posecli.datasets.lengths import check_millimetres, millimetres
 from posecli.datasets.motion import like_a_detector, sample_camera
-from posecli.datasets.split import bundles_of, split_dataset
+from posecli.datasets.split import bundles_of, cut, split_dataset
 from posecli.skeleton import house_skeleton
 from posecli.types import Dataset
 
@@ -107,6 +107,31 @@ def test_human36m_chooses_and_takes_detections(samples: Path) -> None:
     np.testing.assert_allclose(detected.people.scores, stored[..., 2], rtol=1e-6)
     with pytest.raises(PosecliError, match="no film of those subjects and actions; there are S1, S5, S7, S8"):
         H36mConfig(path=folder, subjects=("S2",)).build()
+
+
+@pytest.mark.parametrize("there", [(), (0,), (2, 3), (0, 1, 2, 3)], ids=["none", "first", "last", "all"])
+@pytest.mark.parametrize("stated", [False, True], ids=["found", "stated"])
+def test_human36m_keeps_frames_without_pictures(
+    samples: Path, tmp_path: Path, there: tuple[int, ...], stated: bool
+) -> None:
+    for name in ("test_h36m_body3d.npz", "cameras.pkl"):
+        shutil.copy(samples / "h36m" / name, tmp_path)
+    names = np.load(tmp_path / "test_h36m_body3d.npz")["imgname"].tolist()
+    for index in there:
+        (tmp_path / names[index]).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(samples / "h36m" / names[index], tmp_path / names[index])
+    config = H36mConfig(path=tmp_path, images=tmp_path if stated else None)
+    if stated and not there:
+        with pytest.raises(PosecliError, match=r"_000001.jpg is not in .*, nor are 3 others"):
+            config.build()
+        return
+    done = convert(config, tmp_path / "out", CocoWriter(), val=0)
+    assert (done.sides[0].people, done.placed, done.missing) == (4, len(there), ())
+    dataset = config.build()
+    assert np.isfinite(dataset.people.extra["keypoints_3d"]).all()
+    assert [index for index, image in enumerate(dataset.images) if isinstance(image, Path)] == list(there)
+    told = f"{4 - len(there)} of 4 pictures are not in {tmp_path}: their frames are kept in 3D, without a picture"
+    assert [note for note in dataset.notes if "pictures" in note] == ([told] if len(there) in (1, 2) else [])
 
 
 def test_h3wb_has_whole_bodies(samples: Path) -> None:
@@ -317,6 +342,16 @@ def test_truncated_files_are_named(samples: Path, cmu: Path, tmp_path: Path) -> 
             config(path=half).build()
 
 
+def test_a_truncated_file_in_a_folder_is_named(samples: Path, tmp_path: Path) -> None:
+    whole = samples / "h36m" / "test_h36m_body3d.npz"
+    shutil.copy(samples / "h36m" / "cameras.pkl", tmp_path)
+    (tmp_path / "half.npz").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    with pytest.raises(PosecliError, match=r"'half.npz' in it is damaged, not a whole .npz file"):
+        H36mConfig(path=tmp_path).build()
+    shutil.copy(whole, tmp_path)
+    assert len(H36mConfig(path=tmp_path).build()) == 4, "the whole one is read"
+
+
 def test_cmu_names_what_is_missing(cmu: Path, tmp_path: Path) -> None:
     for fields, message in (
         ({"subjects": ("09",)}, "no subject '09'; there are 01, 02, 03"),
@@ -400,26 +435,118 @@ def test_splits_keep_films_whole() -> None:
     assert SplitConfig(side="val").val == 0.2
 
 
+def _scaled(document: dict[str, Any], factor: float) -> None:
+    for annotation in document["annotations"]:
+        annotation["keypoints_3d"] = [factor * value for value in annotation["keypoints_3d"]]
+
+
+UNDIVIDED = [  # clips, val, skip, the message
+    (1, 0.2, 0, "all 12 frames belong to one motion, which is never split: give a val.json of another motion"),
+    (2, 0.5, 12, "all 12 frames belong to one motion"),
+    (10, 500, 0, "500 of 10 motions held out leave none to train on"),
+    (2, 0.5, 99, "no picture of 24 is left after skip, first and split"),
+]
+
+
+@pytest.mark.parametrize(
+    ("clips", "val", "skip", "message"), UNDIVIDED, ids=["one", "one after skip", "too many", "all skipped"]
+)
+def test_splits_say_what_they_count(clips: int, val: float, skip: int, message: str) -> None:
+    dataset = SyntheticMotionConfig(clips=clips, frames=12).build()
+    with pytest.raises(PosecliError, match=message):
+        cut(dataset, skip, split=SplitConfig(side="val", val=val))
+
+
+def test_splits_of_tracks_count_groups() -> None:
+    dataset = SyntheticMotionConfig(clips=3, frames=4).build()
+    tracks = {"track_id": dataset.people.extra["track_id"]}
+    tracked = dataclasses.replace(dataset, people=dataclasses.replace(dataset.people, extra=tracks))
+    with pytest.raises(PosecliError, match="3 of 3 groups held out leave none"):
+        split_dataset(tracked, np.arange(12), 3)
+
+
 BROKEN = [  # what is done to the document, the message, note
     (lambda d: d["images"][0].pop("camera_id"), "has no camera_id that its table `cameras` lists", "no camera"),
     (lambda d: d["cameras"][0].update(focal=[1]), "needs `focal`, 2 numbers", "a short field"),
     (lambda d: d["annotations"][0].update(keypoints_3d=[1, 2]), "has 2 numbers in keypoints_3d, 51", "too short"),
     (lambda d: d["annotations"][0].update(keypoints_3d=["a"] * 51), "something that is no number", "text"),
     (lambda d: d["actions"][0].pop("name"), "`actions` needs a numeric id and a name", "no name"),
+    (lambda d: d["cameras"][1].update(focal=[0, 0]), r"camera 1 has the focal lengths \[0, 0\]", "no focal length"),
+    (lambda d: d["cameras"][0].update(focal=[9, -9]), r"the focal lengths \[9, -9\]", "a negative one"),
+    (lambda d: _scaled(d, 0.001), r"bad.json: keypoints_3d are in metres, .* multiply them by 1000", "metres"),
+    (lambda d: _scaled(d, 0.1), "are in centimetres, the median pose reaches 1", "centimetres"),
+    (lambda d: _scaled(d, 100), "are in an unknown unit, the median pose", "no unit"),
+    (lambda d: _scaled(d, np.nan), "labelled joints are NaN or infinite in the annotations 1, 2, 3, 4, 5 ...", "NaN"),
+    (lambda d: d["annotations"][2]["keypoints_3d"].__setitem__(4, np.inf), "in the annotations 3;", "one infinity"),
+    (lambda d: [a.update(frame=7) for a in d["annotations"][:3]], "1, 2, 3 are all frame 7 of track 0", "one frame"),
 ]
+
+
+def _changed(file: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """Six frames of two films as posecli writes them, with something changed."""
+    dataset = SyntheticMotionConfig(clips=2, frames=3).build()
+    CocoWriter().write(dataset, [""] * len(dataset), file)
+    document = json.loads(file.read_text())
+    change(document)
+    file.write_text(json.dumps(document))
+    return file
 
 
 @pytest.mark.parametrize(("change", "message", "note"), BROKEN)
 def test_broken_motion_files_are_named(
     tmp_path: Path, change: Callable[[dict[str, Any]], object], message: str, note: str
 ) -> None:
-    dataset = SyntheticMotionConfig(clips=2, frames=3).build()
-    CocoWriter().write(dataset, [""] * len(dataset), tmp_path / "whole.json")
-    document = json.loads((tmp_path / "whole.json").read_text())
-    change(document)
-    (tmp_path / "bad.json").write_text(json.dumps(document))
+    file = _changed(tmp_path / "bad.json", change)
     with pytest.raises(PosecliError, match=message):
-        coco_dataset(tmp_path / "bad.json")
+        coco_dataset(file)
+
+
+FINE = [  # what is done to the document, known 3D joints of all 102, note
+    (lambda d: d["annotations"][0]["keypoints_3d"].__setitem__(3, None), 101, "null is unknown"),
+    (lambda d: _unlabelled(d["annotations"][0]), 101, "NaN of a joint that is not labelled"),
+    (lambda d: d["annotations"][1].update(frame=0, keypoints_3d=d["annotations"][0]["keypoints_3d"]), 102, "a mix's"),
+    (lambda d: d["annotations"][0].update(keypoints_3d=[7.0] * 3 + [None] * 48), 86, "hardly a pose"),
+]
+
+
+def _unlabelled(annotation: dict[str, Any]) -> None:
+    annotation["keypoints_3d"][3:6] = [np.nan] * 3
+    annotation["keypoints"][3:6] = [0] * 3
+
+
+@pytest.mark.parametrize(("change", "known", "note"), FINE, ids=[note for *_, note in FINE])
+def test_motion_files_may_lack_joints(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], known: int, note: str
+) -> None:
+    file = _changed(tmp_path / "other.json", change)
+    points = coco_dataset(file).people.extra["keypoints_3d"]
+    assert int(np.isfinite(points).all(axis=-1).sum()) == known, note
+
+
+MEASURED = [  # keypoints, how far a pose reaches, the message or None
+    (17, 1700, None),
+    (17, 170, "in centimetres"),
+    (17, 1.7, "in metres"),
+    (21, 170, None),
+    (21, 0.17, "in metres"),
+    (42, 400, None),
+    (68, 150, None),
+    (133, 170, "in centimetres"),
+    (17, np.nan, None),
+]
+
+
+@pytest.mark.parametrize(("joints", "reach", "message"), MEASURED, ids=[f"{row[0]}-{row[1]}" for row in MEASURED])
+def test_hands_are_small_in_millimetres(joints: int, reach: float, message: str | None) -> None:
+    points = np.zeros((3, joints, 3))
+    points[:, ::2, 1] = reach
+    if np.isnan(reach):
+        points[:] = np.nan
+    if message is None:
+        check_millimetres(points, "a file")
+    else:
+        with pytest.raises(PosecliError, match=f"a file: keypoints_3d are {message}"):
+            check_millimetres(points, "a file")
 
 
 def test_plain_coco_files_have_no_motion(samples: Path, tmp_path: Path) -> None:

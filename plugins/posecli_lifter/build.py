@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from posecli.console import PosecliError
+from posecli.console import PosecliError, few
 from posecli.losses.pose3d import BoneLength, JointDistance, MotionDistance
 from posecli.losses.regression import SquaredError
 from posecli.skeleton import Skeleton
@@ -51,9 +51,10 @@ def build_temporal(config: TemporalConfig, skeleton: Skeleton) -> Lifter:
 
 def build_dstformer(config: DSTFormerConfig, skeleton: Skeleton) -> Lifter:
     """Attention over joints and frames; every frame of a window is spoken of."""
-    root = root_of(skeleton)
-    image_depth = ImageDepth(root, parents(skeleton), config.body)
-    normalization = image_depth if config.target == "image" else Image(root, confidence=True)
+    roots = roots_of(skeleton)
+    normalization = Image(roots, confidence=True)
+    if config.target == "image":
+        normalization = ImageDepth(roots, parents(skeleton), config.body)
     backbone = DSTFormer(
         normalization.channels,
         len(skeleton),
@@ -77,11 +78,16 @@ def build_dstformer(config: DSTFormerConfig, skeleton: Skeleton) -> Lifter:
 
 
 def _normalization(config: TemporalConfig, skeleton: Skeleton) -> Normalization:
-    root = root_of(skeleton)
+    roots = roots_of(skeleton)
     if config.normalize == "image":
-        return Image(root)
+        return Image(roots)
     if config.normalize != "standard":
-        return Person(root, place=config.normalize == "person-place")
+        return Person(roots, place=config.normalize == "person-place")
+    if skeleton.root is None:
+        raise PosecliError(
+            f"model.normalize: standard leaves the root joint out, skeleton {skeleton.name!r} has none: take image or "
+            f"person"
+        )
     tables = config.statistics
     assert tables is not None  # the config sees to it
     for name, rows, wanted in (
@@ -91,7 +97,7 @@ def _normalization(config: TemporalConfig, skeleton: Skeleton) -> Normalization:
         ("deviation_3d", tables.deviation_3d, (len(skeleton) - 1, 3)),
     ):
         _check_table(name, rows, wanted)
-    return Standard(root, tables.mean_2d, tables.deviation_2d, tables.mean_3d, tables.deviation_3d)
+    return Standard(skeleton.root, tables.mean_2d, tables.deviation_2d, tables.mean_3d, tables.deviation_3d)
 
 
 def _check_table(name: str, rows: Sequence[Sequence[float]], wanted: tuple[int, int]) -> None:
@@ -100,21 +106,22 @@ def _check_table(name: str, rows: Sequence[Sequence[float]], wanted: tuple[int, 
         raise PosecliError(f"model.statistics.{name}: {found} numbers, the skeleton asks for {wanted[0]}×{wanted[1]}")
 
 
-def root_of(skeleton: Skeleton) -> int:
-    """The joint that 3D poses are relative to. Raises PosecliError when no joint has a name that says so."""
-    if skeleton.root is None:
+def roots_of(skeleton: Skeleton) -> tuple[int, ...]:
+    """The joints whose middle 3D poses are relative to. Raises PosecliError when no joint has a name that says so."""
+    if not skeleton.roots:
         raise PosecliError(
-            f"skeleton {skeleton.name!r} has no root joint to measure 3D poses from: one named root, pelvis or hips"
+            f"skeleton {skeleton.name!r} has no root joint to measure 3D poses from: one named root, pelvis or hips, "
+            f"or left_hip and right_hip"
         )
-    return skeleton.root
+    return skeleton.roots
 
 
 def parents(skeleton: Skeleton) -> tuple[int, ...]:
     """The parent of every joint, (K,), along the links that lead from the root to it; the root is its own.
 
-    Raises PosecliError when a joint cannot be reached.
+    Of two hips that stand for a root the left one is it. Raises PosecliError when a joint cannot be reached.
     """
-    root = root_of(skeleton)
+    root = roots_of(skeleton)[0]
     found = {root: root}
     waiting = [root]
     while waiting:
@@ -127,5 +134,5 @@ def parents(skeleton: Skeleton) -> tuple[int, ...]:
                     waiting.append(other)
     lost = [name for index, name in enumerate(skeleton.names) if index not in found]
     if lost:
-        raise PosecliError(f"skeleton {skeleton.name!r}: no links lead from the root to {', '.join(lost)}; add them")
+        raise PosecliError(f"skeleton {skeleton.name!r}: no links lead from the root to {few(lost)}; add them")
     return tuple(found[joint] for joint in range(len(skeleton)))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from posecli.algorithm import Algorithm, Transform
 from posecli.batch import Batch
+from posecli.console import PosecliError
 from posecli.losses.pose3d import length
 from posecli.skeleton import Skeleton
 from posecli.types import BoolArray, Dataset, FloatArray, People, Prediction, Sample
@@ -22,6 +23,8 @@ from posecli_lifter.units import ClipUnits, WindowUnits, balanced
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(outputs (B, T, J, 3), targets, weights (B, T, J)) -> scalar."""
+LENS = [0, 1, 4, 3, 2]
+"""OpenCV's k1 k2 p1 p2 k3 as `losses.project` takes them: k1 k2 k3, then what acts along x, p2, and along y, p1."""
 
 
 class Backbone(Protocol):
@@ -99,6 +102,8 @@ class Lifter(Algorithm):
     def units(self, samples: Dataset, train: bool = False) -> Sequence[Sample]:
         cutting = self.cutting
         if train:
+            if "keypoints_3d" not in samples.people.extra:
+                raise PosecliError(f"{samples.name} has 2D keypoints only: a lifter learns from data with 3D poses")
             windows = WindowUnits(
                 samples,
                 cutting.frames,
@@ -127,14 +132,14 @@ class Lifter(Algorithm):
         view = view.frames(rows)
         truth = batch.targets["keypoints_3d"][:, rows]
         known = batch.targets["known"][:, rows]
-        known = known * known[..., self.normalization.root, None]  # nothing is relative to a root that is not known
+        known = known * self.normalization.root_known(known)[..., None]  # nothing is relative to an unknown root
         outputs = self.head(self.backbone(inputs))
         losses = {"pose": self._pose_loss(outputs, truth, known, view)}
         if self.trajectory_head is not None:
             place = self._trajectory(inputs)
             losses["trajectory"] = self._trajectory_loss(place, truth, known)
             if self.semi is not None:
-                losses |= self._semi_losses(self.semi, outputs, place, known, view)
+                losses |= self._semi_losses(self.semi, outputs, place, known, view, batch.targets["distortion"])
         return losses
 
     def _pose_loss(self, outputs: Tensor, truth: Tensor, known: Tensor, view: View) -> Tensor:
@@ -144,21 +149,21 @@ class Lifter(Algorithm):
 
     def _trajectory_loss(self, place: Tensor, truth: Tensor, known: Tensor) -> Tensor:
         """The distance from the true root, less important the farther away it is."""
-        root = truth[..., self.normalization.root, :] / METRE  # (B, T, 3)
-        sure = known[..., self.normalization.root]
+        root = self.normalization.root_of(truth) / METRE  # (B, T, 3)
+        sure = self.normalization.root_known(known)
         weights = sure / root[..., 2].clamp(min=0.1)
         distances = length(place[..., 0, :].float() - root)
         return (distances * weights).sum() / sure.sum().clamp(min=1)
 
     def _semi_losses(
-        self, semi: SemiSupervision, outputs: Tensor, place: Tensor, known: Tensor, view: View
+        self, semi: SemiSupervision, outputs: Tensor, place: Tensor, known: Tensor, view: View, distortion: Tensor
     ) -> dict[str, Tensor]:
         """What the units without any known joint teach; nothing while training warms up."""
         labelled = known.flatten(1).sum(dim=1) > 0
         started = float(not self.training or self.steps > semi.warmup)  # this step is counted already
         half = view.size[:, :1] / 2
         focal, center = view.camera()
-        intrinsics = torch.cat([focal / half, (center - view.size / 2) / half], dim=1)
+        intrinsics = torch.cat([focal / half, (center - view.size / 2) / half, distortion[:, LENS]], dim=1)
         counted = (view.visible > 0) * (~labelled)[:, None, None] * (view.focal > 0).all(dim=1)[:, None, None]
         projection = semi.projection(outputs + place, view.image_scaled(), intrinsics, counted.float())
         return {"projection": started * projection, "bones": started * semi.bones(outputs, labelled)}
@@ -203,12 +208,16 @@ class Lifter(Algorithm):
         return place
 
     def _predictions(self, sample: Sample, poses: FloatArray, confidences: FloatArray) -> list[Prediction]:
-        """One for each frame of a unit that was asked for; poses (T', K, 3), confidences (T', K) of its 2D."""
+        """One for each frame of a unit that was asked for; poses (T', K, 3), confidences (T', K) of its 2D.
+
+        Of a frame without any known keypoint the pose is unknown too.
+        """
         asked: BoolArray = sample.people.extra["output"]
         rows = np.flatnonzero(asked)
         start = self.backbone.before
         poses, confidences = poses[rows - start], confidences[rows - start]
         overall = confidences.mean(axis=1)
+        poses[overall == 0] = np.nan  # a copy: `rows` are picked
         scores = np.where(confidences > 0, confidences, overall[:, None])  # what was not seen is told from the rest
         extra = {name: sample.people.extra[name][rows] for name in ("row", "track_id") if name in sample.people.extra}
         boxes = None if sample.people.boxes is None else sample.people.boxes[rows]

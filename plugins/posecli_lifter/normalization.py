@@ -70,13 +70,13 @@ class View:
 
 
 class Normalization(nn.Module, ABC):
-    """What a network is given and what it is asked for. `root` is the joint that 3D poses are relative to."""
+    """What a network is given and what it is asked for. 3D poses are relative to the middle of the joints `roots`."""
 
     channels = 2  # numbers for each keypoint
 
-    def __init__(self, root: int) -> None:
+    def __init__(self, roots: Sequence[int]) -> None:
         super().__init__()
-        self.root = root
+        self.roots = list(roots)
 
     @abstractmethod
     def inputs(self, view: View) -> Tensor:
@@ -96,7 +96,15 @@ class Normalization(nn.Module, ABC):
 
     def relative(self, poses: Tensor) -> Tensor:
         """Poses (..., K, 3) with the root at 0."""
-        return poses - poses[..., self.root : self.root + 1, :]
+        return poses - self.root_of(poses)[..., None, :]
+
+    def root_of(self, points: Tensor) -> Tensor:
+        """Where the root of points (..., K, D) is, (..., D)."""
+        return points[..., self.roots, :].mean(dim=-2)
+
+    def root_known(self, known: Tensor) -> Tensor:
+        """Whether the root is known, (...,), where joints are or are not, (..., K)."""
+        return known[..., self.roots].amin(dim=-1)
 
 
 class Image(Normalization):
@@ -105,8 +113,8 @@ class Image(Normalization):
     With `confidence` that of the 2D comes beside it.
     """
 
-    def __init__(self, root: int, confidence: bool = False) -> None:
-        super().__init__(root)
+    def __init__(self, roots: Sequence[int], confidence: bool = False) -> None:
+        super().__init__(roots)
         self.confidence = confidence
         self.channels = 3 if confidence else 2
 
@@ -141,7 +149,8 @@ class Standard(Normalization):
         mean_3d: Sequence[Sequence[float]],
         deviation_3d: Sequence[Sequence[float]],
     ) -> None:
-        super().__init__(root)
+        super().__init__([root])
+        self.root = root
         for name, rows in (("mean_2d", mean_2d), ("deviation_2d", deviation_2d)):
             self.register_buffer(name, torch.tensor(rows), persistent=False)
         for name, rows in (("mean_3d", mean_3d), ("deviation_3d", deviation_3d)):
@@ -178,8 +187,8 @@ class ImageDepth(Image):
     is scaled until its bones add up to `body` millimetres.
     """
 
-    def __init__(self, root: int, parents: Sequence[int], body: float) -> None:
-        super().__init__(root, confidence=True)
+    def __init__(self, roots: Sequence[int], parents: Sequence[int], body: float) -> None:
+        super().__init__(roots, confidence=True)
         self.bones = [joint for joint, parent in enumerate(parents) if joint != parent]
         self.ends = [parents[joint] for joint in self.bones]
         self.body = body
@@ -187,7 +196,7 @@ class ImageDepth(Image):
     def factor(self, poses: Tensor, view: View) -> Tensor:
         """Millimetres a pixel at the root's depth, (B, T, 1, 1)."""
         focal, _ = view.camera()
-        return poses[..., self.root, 2, None, None] / focal[:, None, :1, None]
+        return self.root_of(poses)[..., 2, None, None] / focal[:, None, :1, None]
 
     def targets(self, poses: Tensor, view: View) -> Tensor:
         focal, center = view.camera()
@@ -214,8 +223,8 @@ class Person(Normalization):
     (`channels` is 2 with `place` off, else 5). 3D is in metres from the root, turned likewise.
     """
 
-    def __init__(self, root: int, place: bool = False) -> None:
-        super().__init__(root)
+    def __init__(self, roots: Sequence[int], place: bool = False) -> None:
+        super().__init__(roots)
         self.place = place
         self.channels = 5 if place else 2
 
@@ -244,7 +253,7 @@ class Person(Normalization):
     def _axis(self, rays: Tensor, known: Tensor) -> Tensor:
         """The direction of the root, (B, T, 3), of length 1; of the middle of what is known where the root is not."""
         middle = (rays * known).sum(dim=-2) / known.sum(dim=-2).clamp(min=1)
-        ray = torch.where(known[..., self.root, :] > 0, rays[..., self.root, :], middle)
+        ray = torch.where(self.root_known(known[..., 0])[..., None] > 0, self.root_of(rays), middle)
         return nn.functional.normalize(torch.cat([ray, torch.ones_like(ray[..., :1])], dim=-1), dim=-1)
 
     def _size(self, seen: Tensor, known: Tensor) -> Tensor:

@@ -29,7 +29,8 @@ def partly_labelled(labelled: Dataset, unlabelled: Dataset, share: float = 1.0) 
     """Both datasets in one; the 3D of `unlabelled` is unknown, its cameras are kept.
 
     The ids of the unlabelled samples begin with `unlabelled/`. Of the labelled clips the share keeps its 3D, spread
-    evenly over them. Raises PosecliError when the keypoints are not the same or a dataset has no cameras.
+    evenly over them; rows without `track_id` are clips of their own. Raises PosecliError when the keypoints are not the
+    same, a dataset has no cameras, or the labelled one no 3D.
     """
     if labelled.skeleton.names != unlabelled.skeleton.names:
         raise PosecliError(
@@ -37,8 +38,12 @@ def partly_labelled(labelled: Dataset, unlabelled: Dataset, share: float = 1.0) 
         )
     if labelled.cameras is None or unlabelled.cameras is None:
         raise PosecliError("poses of unlabelled clips are projected by their cameras: one of the datasets has none")
-    kept = _kept_clips(labelled.people, share)
-    people = People.concatenate([_hidden(labelled.people, ~kept), _hidden(_later(unlabelled, labelled), True)])
+    if "keypoints_3d" not in labelled.people.extra:
+        raise PosecliError(f"{labelled.name} has no 3D to learn from: name labelled clips under `labelled`")
+    first = _numbered(labelled.people, 0)
+    later = _numbered(unlabelled.people, int(first.extra["track_id"].max(initial=-1)) + 1)
+    kept = _kept_clips(first, share)
+    people = People.concatenate([_hidden(first, ~kept), _hidden(later, np.ones(len(later), dtype=bool))])
     return dataclasses.replace(
         labelled,
         name=f"{labelled.name} and {unlabelled.name}",
@@ -60,14 +65,15 @@ def _kept_clips(people: People, share: float) -> BoolArray:
     return np.asarray(np.isin(clip, chosen))
 
 
-def _later(samples: Dataset, before: Dataset) -> People:
-    """The people of a dataset with track numbers that those of another do not have."""
-    first = int(before.people.extra["track_id"].max(initial=-1)) + 1
-    return samples.people.with_extra(track_id=samples.people.extra["track_id"] + first)
+def _numbered(people: People, first: int) -> People:
+    """With track numbers from `first` on where they began at 0; one for each row where there were none."""
+    tracks = people.extra["track_id"] if "track_id" in people.extra else np.arange(len(people))
+    return people.with_extra(track_id=np.asarray(tracks) + first)
 
 
-def _hidden(people: People, rows: BoolArray | bool) -> People:
-    """Without the 3D of these rows."""
-    poses = people.extra["keypoints_3d"].copy()
+def _hidden(people: People, rows: BoolArray) -> People:
+    """Without the 3D of these rows (P,)."""
+    unknown = np.full((*people.keypoints.shape[:2], 3), np.nan, np.float32)
+    poses = np.array(people.extra.get("keypoints_3d", unknown))
     poses[rows] = np.nan
     return people.with_extra(keypoints_3d=poses)

@@ -26,9 +26,18 @@ class Step(nn.Module):
         self.bn = nn.BatchNorm1d(outputs)
 
     def forward(self, frames: Tensor, stride: int = 1, dilation: int = 1) -> Tensor:
+        """One frame of one clip has no spread to train with: it is normalised as in evaluation, and counted."""
         frames = functional.conv1d(frames, self.conv.weight, stride=stride, dilation=dilation)
+        if self.training and frames.shape[0] * frames.shape[2] == 1:
+            return self._alone(frames).relu()
         normalized: Tensor = self.bn(frames)
         return normalized.relu()
+
+    def _alone(self, frames: Tensor) -> Tensor:
+        norm = self.bn
+        if norm.num_batches_tracked is not None:
+            norm.num_batches_tracked += 1
+        return functional.batch_norm(frames, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
 
     def inferred(self, frames: Tensor, dilation: int = 1) -> Tensor:
         """The same in evaluation mode, in one convolution."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +34,7 @@ class WindowTransform:
 
     Targets: `keypoints_3d` (T, K, 3) float32 camera millimetres, 0 where unknown, and `known` (T, K) float32, 1 where a
     joint is known in a frame that is to be predicted (`extra["output"]`). Without 3D in the sample all are 0.
+    `distortion` (5,) float32 of the camera's lens in OpenCV's order, 0 where it has none.
     """
 
     skeleton: Skeleton
@@ -51,7 +53,9 @@ class WindowTransform:
             "focal": np.zeros(2, np.float32) if camera is None else np.asarray(camera.focal, np.float32),
             "center": np.zeros(2, np.float32) if camera is None else np.asarray(camera.center, np.float32),
         }
-        return Example(inputs, self._targets(sample, window), sample, UNMOVED)
+        lens = np.zeros(5) if camera is None or camera.distortion is None else camera.distortion
+        targets = self._targets(sample, window) | {"distortion": np.asarray(lens, np.float32)}
+        return Example(inputs, targets, sample, UNMOVED)
 
     def _targets(self, sample: Sample, window: Window) -> dict[str, Array]:
         count, joints = window.scores.shape
@@ -95,7 +99,10 @@ def flipped(window: Window, index: Array) -> Window:
     axis = (window.size[0] - 1) / 2 if window.camera is None else float(window.camera.center[0])
     pixels = window.pixels[:, index] * np.array([-1.0, 1.0]) + np.array([2 * axis, 0.0])
     points = None if window.points is None else window.points[:, index] * np.array([-1.0, 1.0, 1.0])
-    return Window(pixels, window.scores[:, index], points, window.size, window.camera)
+    camera = window.camera
+    if camera is not None and camera.distortion is not None:  # of k1 k2 p1 p2 k3 only p2 acts along x
+        camera = dataclasses.replace(camera, distortion=camera.distortion * np.array([1.0, 1, 1, -1, 1]))
+    return Window(pixels, window.scores[:, index], points, window.size, camera)
 
 
 def seen_from_elsewhere(window: Window, augmentation: MotionAugmentation, draws: FloatArray) -> Window:

@@ -8,20 +8,25 @@ k (3, 1), p (2, 1), w and h.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import re
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from posecli.camera import project
-from posecli.console import PosecliError
+from posecli.console import PosecliError, few
 from posecli.datasets.lengths import millimetres
+from posecli.datasets.motion import Clip
 from posecli.interop.unpickle import load_npy, load_npz, load_pickle, record_names
+from posecli.transforms import NO_PIXELS
 from posecli.types import Array, Camera, FloatArray, IntArray
 
 LEVEL = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])  # of a camera that looks along world y
+TRIED = 50  # pictures that are looked for to find their folder
 FAR = 20.0  # pixels between 2D keypoints and projected 3D ones that are worth a word
 
 
@@ -47,20 +52,85 @@ class BodyFile:
         )
 
 
+def films_of(file: Path, names: Sequence[str], pattern: re.Pattern[str], like: str) -> dict[tuple[str, ...], list[int]]:
+    """The rows of each film in the order of its frames.
+
+    The last group of `pattern` is a picture's frame, those before it say the film. Raises PosecliError for a name that
+    does not fit, with how it should look, `like`.
+    """
+    films: dict[tuple[str, ...], list[tuple[int, int]]] = {}
+    for row, name in enumerate(names):
+        match = pattern.fullmatch(PurePosixPath(name).name)
+        if match is None:
+            raise PosecliError(f"{file}: the picture {name} is not named like {like}")
+        films.setdefault(match.groups()[:-1], []).append((int(match.groups()[-1]), row))
+    return {film: [row for _, row in sorted(frames)] for film, frames in films.items()}
+
+
+@dataclass(frozen=True)
+class FilmCamera:
+    """A film's camera as the pickle states it, and how messages call it."""
+
+    where: str
+    fields: Mapping[str, Any]
+    place: Callable[[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]
+    """Rotation and position in a world with z up, of the R and T that are stated."""
+
+    def build(self) -> Camera:
+        """The camera; one without a place looks level. Raises PosecliError."""
+        focal, center, distortion = pinhole(self.where, self.fields)
+        stated = placed(self.where, self.fields)
+        rotation, position = (LEVEL, np.zeros(3)) if stated is None else self.place(*stated)
+        return Camera(rotation, position, focal, center, distortion)
+
+
+def film_clip(
+    name: str,
+    own: BodyFile,
+    camera: FilmCamera,
+    folder: Path | None,
+    *,
+    action: str,
+    group: str,
+    is_true: bool = True,  # 2D keypoints are those of the 3D ones, not a detector's
+) -> tuple[Clip, str]:
+    """The clip of a film's rows, and a word where its camera does not fit its keypoints."""
+    built = camera.build()
+    apart = disagreement(built, own.points, own.pixels) if is_true else 0.0
+    clip = Clip(
+        name,
+        built,
+        picture_shape(camera.fields, built.center),
+        own.points,
+        own.pixels,
+        action,
+        np.array([int(PurePosixPath(picture).stem.rpartition("_")[2]) for picture in own.names]),
+        own.scores,
+        None if folder is None else [folder / picture for picture in own.names],
+        own.names,
+        group,
+    )
+    return clip, f"{camera.where}: 3D keypoints lie {apart:.0f} px beside the 2D ones" if apart > FAR else ""
+
+
 def find_file(path: Path) -> Path:
     """The annotation file for a path: the file, or the only .npz of a folder that holds `imgname`, `part` and `S`."""
     if path.is_file():
         return path
-    found = [file for file in sorted(path.glob("*.npz")) if _holds_bodies(file)]
+    if not path.is_dir():
+        raise PosecliError(f"no annotation file {path}: an .npz with imgname, part and S is expected")
+    archives = sorted(path.glob("*.npz"))
+    found = [file for file in archives if _holds_bodies(file)]
     if len(found) == 1:
         return found[0]
+    damaged = [file.name for file in archives if not zipfile.is_zipfile(file)]
+    if damaged and not found:
+        raise PosecliError(f"{path}: {few(damaged)} in it is damaged, not a whole .npz file; copy or download it again")
     listed = ", ".join(file.name for file in found) or "none"
-    raise PosecliError(f"{path}: name one annotation file .npz with imgname, part and S in it: {listed}")
+    raise PosecliError(f"{path} is a folder; name one .npz with imgname, part and S in it: {listed}")
 
 
 def _holds_bodies(file: Path) -> bool:
-    import zipfile
-
     try:
         with zipfile.ZipFile(file) as archive:
             names = set(archive.namelist())
@@ -194,11 +264,31 @@ def disagreement(camera: Camera, points: FloatArray, pixels: FloatArray) -> floa
     return float(np.median(apart[np.isfinite(apart)])) if np.isfinite(apart).any() else 0.0
 
 
-def find_images(file: Path, stated: Path | None, first: str) -> Path | None:
-    """The folder of the pictures, where they are there at all."""
-    if stated is not None:
-        if not (stated / first).is_file():
-            raise PosecliError(f"the picture {first} is not in {stated}")
-        return stated
+def find_images(file: Path, stated: Path | None, *names: str) -> Path | None:
+    """The folder of the pictures, where at least one of a few dozen of these names is there."""
     places = [folder / name for folder in (file.parent, file.parent.parent) for name in (".", "images")]
-    return next((place for place in places if (place / first).is_file()), None)
+    tried = names[:: max(1, len(names) // TRIED)]
+    for place in places if stated is None else [stated]:
+        if any((place / name).is_file() for name in tried):
+            return place
+    if stated is not None:
+        others = f", nor are {len(tried) - 1} others" if len(tried) > 1 else ""
+        raise PosecliError(f"the picture {names[0]} is not in {stated}{others}")
+    return None
+
+
+def keep_without_pictures(clips: Sequence[Clip], folder: Path | None) -> tuple[list[Clip], list[str]]:
+    """The clips with no picture for frames whose picture is not there, and a sentence where there are any."""
+    if folder is None:
+        return list(clips), []
+    kept: list[Clip] = []
+    total = missing = 0
+    for clip in clips:
+        images = [
+            NO_PIXELS if isinstance(image, Path) and not image.is_file() else image for image in clip.images or ()
+        ]
+        total += len(images)
+        missing += sum(1 for image in images if image is NO_PIXELS)
+        kept.append(dataclasses.replace(clip, images=images))
+    note = f"{missing} of {total} pictures are not in {folder}: their frames are kept in 3D, without a picture"
+    return kept, [note] if missing else []

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from posecli.console import PosecliError
+from posecli.console import PosecliError, few
+from posecli.datasets.lengths import check_millimetres
 from posecli.types import Array, Camera, Chosen, Dataset, FloatArray, People
 
 Record = dict[str, Any]
@@ -109,6 +110,10 @@ def _camera(file: Path, record: Record) -> Camera:
             wanted = "×".join(map(str, shape))
             raise PosecliError(f"{file}: camera {record['id']} needs `{name}`, {wanted} numbers")
         fields[name] = values
+    if not (fields["focal"] > 0).all():
+        raise PosecliError(
+            f"{file}: camera {record['id']} has the focal lengths {record['focal']}; give two above 0, in pixels"
+        )
     return Camera(**fields)
 
 
@@ -126,7 +131,7 @@ def read_motion(
     """The columns of what annotations have beyond COCO; a number counts where every annotation has it.
 
     Only `track_id` is known elsewhere; the other numbers are read from files with one of the tables. Raises
-    PosecliError.
+    PosecliError, also for lengths in another unit and for two poses of one track in one frame.
     """
     columns: dict[str, Array] = {}
     for name in NUMBERS if more else NUMBERS[:1]:
@@ -134,6 +139,8 @@ def read_motion(
             columns[name] = np.array([record[name] for record in annotations], dtype=np.int64)
     if any(record.get("keypoints_3d") for record in annotations):
         columns["keypoints_3d"] = _points(file, annotations, joints)
+        check_millimetres(columns["keypoints_3d"], str(file))
+        _check_frames(file, annotations, columns)
     return columns
 
 
@@ -153,4 +160,48 @@ def _points(file: Path, annotations: Sequence[Record], joints: int) -> FloatArra
     except (TypeError, ValueError) as error:
         raise PosecliError(f"{file}: keypoints_3d holds something that is no number") from error
     points = flat.reshape(len(rows), joints, 3)
+    _check_finite(file, annotations, points)
     return np.where(np.isfinite(points).all(axis=-1, keepdims=True), points, np.float32(np.nan))
+
+
+def _check_finite(file: Path, annotations: Sequence[Record], points: FloatArray) -> None:
+    """Raise PosecliError where a labelled joint has NaN or infinity; what is unknown is null."""
+    finite = np.asarray(np.isfinite(points).all(axis=-1))  # (A, K)
+    wrong = [
+        annotations[row]["id"]
+        for row in np.flatnonzero(~finite.all(axis=1)).tolist()
+        if _has_infinite(annotations[row], np.flatnonzero(~finite[row]).tolist())
+    ]
+    if wrong:
+        raise PosecliError(
+            f"{file}: keypoints_3d of labelled joints are NaN or infinite in the annotations {few(wrong)}; "
+            "numbers are expected, and null where a joint is unknown in 3D"
+        )
+
+
+def _has_infinite(record: Record, joints: Sequence[int]) -> bool:
+    """Whether one of these joints, none of them finite, is labelled and not null."""
+    points, flat = record.get("keypoints_3d") or (), record.get("keypoints") or ()
+    return any(
+        points and None not in points[3 * joint : 3 * joint + 3] and any(flat[3 * joint + 2 : 3 * joint + 3])
+        for joint in joints
+    )
+
+
+def _check_frames(file: Path, annotations: Sequence[Record], columns: Mapping[str, Array]) -> None:
+    """Raise PosecliError where a track has different poses in one frame; mixes repeat whole frames."""
+    if not {"track_id", "frame"} <= set(columns):
+        return
+    moments = np.stack([columns["track_id"], columns["frame"]], axis=1)
+    _, first, inverse = np.unique(moments, axis=0, return_index=True, return_inverse=True)
+    moment = inverse.reshape(-1)
+    again = np.flatnonzero(first[moment] != np.arange(len(moment)))
+    poses = columns["keypoints_3d"]
+    differs = ~np.isclose(poses[again], poses[first[moment[again]]], equal_nan=True).all(axis=(1, 2))
+    if differs.any():
+        row = again[differs][0]
+        same = [annotations[index]["id"] for index in np.flatnonzero(moment == moment[row]).tolist()]
+        raise PosecliError(
+            f"{file}: the annotations {few(same)} are all frame {moments[row, 1]} of track {moments[row, 0]}, with "
+            f"different poses; number the frames of a track, and give each film's people track_ids of their own"
+        )

@@ -10,6 +10,8 @@ from posecli.types import FloatArray
 MILLIMETRES = {"mm": 1.0, "cm": 10.0, "m": 1000.0}
 NAMES = {"mm": "millimetres", "cm": "centimetres", "m": "metres"}
 BODY = (400.0, 4000.0)  # millimetres that a body reaches across: from a crouching child to a tall man's raised hand
+BODY_JOINTS = (17, 133)  # keypoints of the house's bodies in 3D; others may be hands, faces or animals
+ASKED = 10000  # poses that are measured at most
 
 
 def millimetres(points: FloatArray, source: str, unit: str = "auto") -> tuple[float, tuple[str, ...]]:
@@ -20,7 +22,7 @@ def millimetres(points: FloatArray, source: str, unit: str = "auto") -> tuple[fl
     if unit != "auto":
         return MILLIMETRES[unit], ()
     reach = body_reach(points)
-    fitting = [name for name, factor in MILLIMETRES.items() if BODY[0] <= factor * reach < BODY[1]]
+    fitting = _fitting(reach)
     if not fitting:
         raise PosecliError(
             f"{source}: the median body reaches {reach:.4g} across, which fits neither millimetres (about 1700) nor "
@@ -31,6 +33,31 @@ def millimetres(points: FloatArray, source: str, unit: str = "auto") -> tuple[fl
     factor = MILLIMETRES[fitting[0]]
     told = f"3D lengths are in {NAMES[fitting[0]]}, the median body reaches {reach:.3g}: read as millimetres"
     return factor, (told,)
+
+
+def _fitting(reach: float) -> list[str]:
+    """The units in which a body may reach so far."""
+    return [name for name, factor in MILLIMETRES.items() if BODY[0] <= factor * reach < BODY[1]]
+
+
+def check_millimetres(points: FloatArray, source: str) -> None:
+    """Raise PosecliError where poses (N, K, 3), NaN = unknown, are not in millimetres, as far as their reach tells.
+
+    The median of poses that are at least half known counts. Whatever is not known to be a body may be small, but for
+    reaching less than four millimetres: then it is in metres.
+    """
+    some = points[:: max(1, len(points) // ASKED)]
+    reach = body_reach(some[np.isfinite(some).all(axis=-1).mean(axis=-1) >= 0.5])
+    low, high = BODY if points.shape[1] in BODY_JOINTS else (BODY[1] / 1000, np.inf)
+    if not (reach < low or reach >= high):  # so NaN passes
+        return
+    fitting = _fitting(reach) or (["m"] if 0 < reach < BODY[1] / 1000 else [])
+    unit = f"are in {NAMES[fitting[0]]}" if fitting else "are in an unknown unit"
+    cure = f"multiply them by {MILLIMETRES[fitting[0]]:.0f}" if fitting else "convert them"
+    raise PosecliError(
+        f"{source}: keypoints_3d {unit}, the median pose reaches {reach:.3g} across; posecli's own files hold camera "
+        f"millimetres: {cure}, and the cameras' positions where they are alike"
+    )
 
 
 def body_reach(points: FloatArray) -> float:

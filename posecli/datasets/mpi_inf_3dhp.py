@@ -7,31 +7,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from posecli.console import PosecliError
 from posecli.datasets.body3d import (
-    FAR,
     LEVEL,
     BodyFile,
-    disagreement,
+    FilmCamera,
+    film_clip,
+    films_of,
     find_cameras,
     find_file,
     find_images,
-    picture_shape,
-    pinhole,
-    placed,
     read_bodies,
     read_cameras,
 )
 from posecli.datasets.motion import Clip, motion_dataset
 from posecli.skeleton import house_skeleton
-from posecli.types import Camera, Dataset, FloatArray
+from posecli.types import Dataset, FloatArray
 
-NAME = re.compile(r"(?P<film>(?P<take>S\d+_Seq\d+)_Cam\d+|(?P<test>TS\d+))_(?P<frame>\d+)\.\w+")
+NAME = re.compile(r"(S\d+_Seq\d+_Cam\d+|TS\d+)_(\d+)\.\w+")
+LIKE = "S4_Seq2_Cam0_001033.jpg or TS1_002001.jpg"
 UPRIGHT = LEVEL  # turns the world's y axis, which points up here, into z
 CAMERAS = {True: ("cameras_test.pkl", "cameras.pkl"), False: ("cameras_train.pkl", "cameras.pkl")}  # by: is a test
 
@@ -54,7 +53,7 @@ def mpi_inf_3dhp_dataset(
     file = find_file(path)
     skeleton = house_skeleton("mpi_inf_3dhp")
     bodies = read_bodies(file, len(skeleton), unit)
-    films = films_of(file, bodies.names)
+    films = {film: rows for (film,), rows in films_of(file, bodies.names, NAME, LIKE).items()}
     chosen = {film: rows for film, rows in films.items() if not subjects or film.split("_")[0] in subjects}
     if not chosen:
         there = ", ".join(sorted({film.split("_")[0] for film in films}))
@@ -65,17 +64,6 @@ def mpi_inf_3dhp_dataset(
     clips = [_clip(film, rows[::stride], bodies, source, known, folder) for film, rows in chosen.items()]
     notes = [*bodies.notes, f"cameras from {source}", *(note for _, note in clips if note)]
     return motion_dataset(file.stem, skeleton, [clip for clip, _ in clips], notes)
-
-
-def films_of(file: Path, names: Sequence[str]) -> dict[str, list[int]]:
-    """The rows of each film in the order of its frames."""
-    films: dict[str, list[tuple[int, int]]] = {}
-    for row, name in enumerate(names):
-        match = NAME.fullmatch(PurePosixPath(name).name)
-        if match is None:
-            raise PosecliError(f"{file}: {name} is not named like S4_Seq2_Cam0_001033.jpg or TS1_002001.jpg")
-        films.setdefault(match["film"], []).append((int(match["frame"]), row))
-    return {film: [row for _, row in sorted(frames)] for film, frames in films.items()}
 
 
 def _clip(
@@ -89,33 +77,11 @@ def _clip(
     """The clip of a film, and a word where its camera does not fit its keypoints."""
     if film not in known:
         raise PosecliError(f"{source}: no camera {film}, which {bodies.path} needs")
-    where = f"{source}: camera {film}"
-    focal, center, distortion = pinhole(where, known[film])
-    rotation, position = _place(placed(where, known[film]))
-    camera = Camera(rotation, position, focal, center, distortion)
-    own = bodies.take(np.array(rows))
-    apart = disagreement(camera, own.points, own.pixels)
-    note = f"{where}: 3D keypoints lie {apart:.0f} px beside the 2D ones" if apart > FAR else ""
+    camera = FilmCamera(f"{source}: camera {film}", known[film], _place)
     take = film.rpartition("_Cam")[0] or film
-    clip = Clip(
-        film,
-        camera,
-        picture_shape(known[film], center),
-        own.points,
-        own.pixels,
-        take,
-        np.array([int(PurePosixPath(name).stem.rpartition("_")[2]) for name in own.names]),
-        own.scores,
-        None if folder is None else [folder / name for name in own.names],
-        own.names,
-        take,
-    )
-    return clip, note
+    return film_clip(film, bodies.take(np.array(rows)), camera, folder, action=take, group=take)
 
 
-def _place(stated: tuple[FloatArray, FloatArray] | None) -> tuple[FloatArray, FloatArray]:
-    """Rotation and position in a world with z up; T is where the world's origin lies for the camera, not its place."""
-    if stated is None:
-        return LEVEL, np.zeros(3)
-    rotation, offset = stated
+def _place(rotation: FloatArray, offset: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """In a world with z up; T is where the world's origin lies for the camera, not its place."""
     return rotation @ UPRIGHT.T, UPRIGHT @ (-rotation.T @ offset)

@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 
 from posecli.batch import collate
+from posecli.camera import project
 from posecli.console import PosecliError
 from posecli.datasets.config import SyntheticMotionConfig
-from posecli.skeleton import house_skeleton
+from posecli.losses.pose3d import length
+from posecli.skeleton import Skeleton, house_skeleton
 from posecli.testing import example_batch
-from posecli.types import Dataset, Prediction
+from posecli.types import Camera, Dataset, Prediction
+from posecli_lifter.augmentation import MotionAugmentation
 from posecli_lifter.build import parents
 from posecli_lifter.config import (
     DSTFormerConfig,
@@ -24,8 +27,10 @@ from posecli_lifter.config import (
     StatisticsConfig,
     TemporalConfig,
 )
-from posecli_lifter.model import Lifter
+from posecli_lifter.losses import project as project_batch
+from posecli_lifter.model import LENS, Lifter
 from posecli_lifter.normalization import Image, ImageDepth, Normalization, Person, Standard, View
+from posecli_lifter.partly_labelled import partly_labelled
 
 H36M = house_skeleton("h36m")
 
@@ -126,6 +131,63 @@ def test_every_joint_has_a_score(motion: Dataset) -> None:
     np.testing.assert_allclose(scores[0, [0, 13]], [1, 16 / 17], rtol=1e-6)
 
 
+def test_nothing_seen_is_nothing_told(motion: Dataset) -> None:
+    """A frame without a known keypoint has no pose, its neighbours have theirs."""
+    pixels, scores = motion.people.keypoints.copy(), motion.people.scores.copy()
+    pixels[5], scores[5] = np.nan, 0
+    people = dataclasses.replace(motion.people, keypoints=pixels, scores=scores)
+    found = predict(build(TemporalConfig(channels=16, kernels=(3, 3))), dataclasses.replace(motion, people=people))
+    unseen = found[motion.ids[5]].people
+    assert np.isnan(unseen.keypoints).all()
+    assert not unseen.scores.any()
+    assert np.isfinite(found[motion.ids[4]].people.keypoints).all()
+
+
+@pytest.mark.parametrize("kernels", [(3, 3), (1, 1, 1)], ids=["frames", "one-frame"])
+def test_a_batch_of_one_window_is_learnt_from(kernels: tuple[int, ...], motion: Dataset) -> None:
+    model = build(TemporalConfig(channels=16, kernels=kernels)).train()
+    batch = example_batch(model, motion)
+    one = type(batch)(
+        {name: values[:1] for name, values in batch.inputs.items()},
+        {name: values[:1] for name, values in batch.targets.items()},
+        batch.samples[:1],
+        batch.undo[:1],
+    )
+    loss = model.losses(one)["pose"]
+    loss.backward()
+    assert loss.isfinite()
+    assert model.steps == 1
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert all(values.isfinite().all() for values in model.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        TemporalConfig(channels=16, kernels=(3, 3), trajectory=True),
+        TemporalConfig(channels=16, kernels=(3, 3), normalize="person-place"),
+        DSTFormerConfig(frames=9, channels=16, depth=1, heads=2, embedding=16, target="metres"),
+        DSTFormerConfig(frames=9, channels=16, depth=1, heads=2, embedding=16),
+    ],
+    ids=["trajectory", "person", "metres", "image"],
+)
+def test_the_middle_of_the_hips_is_a_root(config: LifterConfig, motion: Dataset) -> None:
+    """Human3.6M's joints without the hip in the middle, as H3WB's are: trained, and poses around the middle."""
+    names = ("hidden", *(f"{name}_joint" for name in H36M.names[1:]))
+    names = tuple({1: "right_hip", 4: "left_hip"}.get(joint, name) for joint, name in enumerate(names))
+    hips = dataclasses.replace(H36M, name="hips", names=names)
+    torch.manual_seed(0)
+    model = config.build(hips)
+    assert isinstance(model, Lifter)
+    batch = example_batch(model, motion)
+    assert all(loss.isfinite() for loss in model.losses(batch).values())
+    batch.targets["known"][:, :, 1] = 0
+    assert float(model.losses(batch)["pose"].detach()) == 0, "without both hips nothing is known"
+    if isinstance(config, DSTFormerConfig) or not config.trajectory:
+        poses = predict(model.eval(), motion)[motion.ids[3]].people.keypoints
+        np.testing.assert_allclose(poses[:, [1, 4]].mean(axis=1), 0, atol=1e-3)
+
+
 # --- normalisation ----------------------------------------------------------------------------------------------------
 
 
@@ -140,7 +202,7 @@ def statistics() -> StatisticsConfig:
 def normalizations() -> list[Normalization]:
     tables = statistics()
     standard = Standard(0, tables.mean_2d, tables.deviation_2d, tables.mean_3d, tables.deviation_3d)
-    return [Image(0), Image(0, confidence=True), standard, Person(0), Person(0, place=True)]
+    return [Image([0]), Image([1, 4], confidence=True), standard, Person([0]), Person([1, 4], place=True)]
 
 
 def seen(motion: Dataset) -> tuple[View, Tensor]:
@@ -160,7 +222,7 @@ def test_what_is_said_becomes_the_pose(codec: Normalization, motion: Dataset) ->
 def test_a_depth_picture_needs_a_size(motion: Dataset) -> None:
     """With the millimetres a pixel the pose comes back nearly, for it is taken to be flat; without, its proportions."""
     view, poses = seen(motion)
-    codec = ImageDepth(0, parents(H36M), body=4000)
+    codec = ImageDepth([0], parents(H36M), body=4000)
     targets = codec.targets(poses, view)
     true = codec.relative(poses)
     flat = codec.sized(targets, view, codec.factor(poses, view))
@@ -183,8 +245,8 @@ def test_a_person_looks_alike_to_all_cameras() -> None:
     angle = torch.tensor(0.3)
     turn = torch.tensor([[angle.cos(), 0, angle.sin()], [0, 1, 0], [-angle.sin(), 0, angle.cos()]])
     root = pose - pose[..., :1, :] + torch.tensor([0.0, 0, 5000])  # in the middle of the first camera
-    one = Person(0).inputs(look(root, 1000.0, 500.0))
-    other = Person(0).inputs(look(root @ turn.T, 1400.0, 450.0))
+    one = Person([0]).inputs(look(root, 1000.0, 500.0))
+    other = Person([0]).inputs(look(root @ turn.T, 1400.0, 450.0))
     torch.testing.assert_close(other, one, rtol=0, atol=1e-4)
 
 
@@ -204,7 +266,9 @@ def test_faults_in_configs(fields: dict[str, object], fault: str) -> None:
 
 def test_faults_that_the_skeleton_shows() -> None:
     with pytest.raises(PosecliError, match="no root joint"):
-        TemporalConfig().build(house_skeleton("coco"))
+        TemporalConfig().build(Skeleton("mouse", ("snout", "tail")))
+    with pytest.raises(PosecliError, match="standard leaves the root joint out"):
+        TemporalConfig(normalize="standard", statistics=statistics()).build(house_skeleton("coco"))
     few = statistics().model_copy(update={"mean_2d": ((1.0, 2.0),)})
     with pytest.raises(PosecliError, match="mean_2d: 1×2 numbers, the skeleton asks for 17×2"):
         TemporalConfig(normalize="standard", statistics=few).build(H36M)
@@ -235,6 +299,19 @@ def test_partly_labelled_data() -> None:
     assert labelled.float().mean() == 0.5
 
 
+def test_clips_that_never_had_3d() -> None:
+    """Films of known cameras with 2D keypoints alone, rows without a track among them."""
+    whole = SyntheticMotionConfig(clips=2, frames=5).build()
+    films = dataclasses.replace(whole, people=dataclasses.replace(whole.people, extra={}))
+    data = partly_labelled(whole, films)
+    assert np.isfinite(data.people.extra["keypoints_3d"]).all(axis=(1, 2)).tolist() == [True] * 10 + [False] * 10
+    assert len(np.unique(data.people.extra["track_id"])) == 2 + 10
+    with pytest.raises(PosecliError, match="has no 3D to learn from"):
+        partly_labelled(films, whole)
+    with pytest.raises(PosecliError, match="has 2D keypoints only"):
+        build(TemporalConfig(channels=8, kernels=(3,))).units(films, train=True)
+
+
 def test_unlabelled_clips_are_learnt_from() -> None:
     """Projection and bones come down on clips without 3D, and only after the warm-up; labelled poses are learnt too."""
     torch.manual_seed(0)
@@ -254,3 +331,32 @@ def test_unlabelled_clips_are_learnt_from() -> None:
     assert waited == [0, 1, 2]
     for name in ("pose", "trajectory", "projection"):
         assert history[-1][name] < 0.5 * history[3][name], name
+
+
+def test_poses_are_projected_through_the_lens(motion: Dataset) -> None:
+    """True poses project nearly to the pixels that a lens bends, and not without it; in a mirror as well."""
+    lens = np.array([-0.2, 0.24, -0.001, -0.002, -0.002])
+    assert motion.cameras is not None
+    known = [one for one in motion.cameras if one is not None]
+    cameras = [Camera(one.rotation, one.position, one.focal, one.center, lens) for one in known]
+    points = motion.people.extra["keypoints_3d"]
+    owners = motion.sample_of_row
+    pixels = np.stack(
+        [
+            project(points[row], camera.focal, camera.center, camera.distortion)
+            for row, camera in enumerate(cameras[owner] for owner in owners)
+        ]
+    )
+    bent = dataclasses.replace(
+        motion, cameras=cameras, people=dataclasses.replace(motion.people, keypoints=pixels.astype(np.float32))
+    )
+    model = build(TemporalConfig(channels=4, kernels=(3,), augment=MotionAugmentation(flip=1, camera=0)))
+    for train in (False, True):
+        transform = model.transform(train)
+        batch = collate([transform(model.units(bent, train=True)[0], np.random.default_rng(0))])
+        pinhole = torch.cat([batch.inputs["focal"], batch.inputs["center"]], dim=1)
+        errors = [
+            length(project_batch(batch.targets["keypoints_3d"], camera) - batch.inputs["keypoints"]).max().item()
+            for camera in (pinhole, torch.cat([pinhole, batch.targets["distortion"][:, LENS]], dim=1))
+        ]
+        assert errors[1] < 0.3 * errors[0], train

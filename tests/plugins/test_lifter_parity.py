@@ -8,7 +8,6 @@ whose losses are told are those of the sample file of Human3.6M.
 from __future__ import annotations
 
 import json
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from golden_rule import golden_input, golden_state, import_state
 from torch import Tensor
-from typer.testing import CliRunner
 
 from posecli.batch import Batch
 from posecli.checkpoint import count_parameters, open_model
-from posecli.commands.import_ import import_app
 from posecli.losses.pose3d import BoneLength, JointDistance, MotionDistance, length
 from posecli.skeleton import house_skeleton
 from posecli_lifter.build import parents
 from posecli_lifter.losses import BoneMean, Projection, project
 from posecli_lifter.model import Lifter
-from posecli_lifter.normalization import View
+from posecli_lifter.normalization import METRE, View
 
 IMAGE = "image-pose-lift_tcn_8xb64-200e_h36m"
 VIDEO = "video-pose-lift_tcn-27frm-supv_8xb128-160e_h36m"
@@ -40,28 +38,6 @@ OURS = {
     MOTION: "lifter/h36m/motionbert-243",
 }
 NAMES = (("keypoint_head.", "head."), ("traj_", "trajectory_"))  # theirs, ours
-
-
-def normal(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The noise that belongs to a name."""
-    return np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape).astype(np.float32)
-
-
-def weight(name: str, shape: list[int], kind: str, gain: float) -> Tensor:
-    """The value of a tensor by the golden README's table."""
-    if kind == "int64":
-        return torch.zeros(shape, dtype=torch.int64)
-    noise = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(tuple(shape))
-    last = name.rsplit(".", 1)[-1]
-    if last == "running_var":
-        value = 1 + 0.1 * np.abs(noise)
-    elif last == "running_mean":
-        value = 0.1 * noise
-    elif len(shape) <= 1:
-        value = 1 + 0.1 * noise if last == "weight" else 0.05 * noise
-    else:
-        value = noise * (0.02 if shape[0] == 1 else gain / np.sqrt(np.prod(shape[1:])))
-    return torch.from_numpy(np.asarray(value, dtype=np.float32))
 
 
 def our_name(name: str) -> str:
@@ -86,7 +62,7 @@ class Reference:
 
     def input(self) -> Tensor:
         """The input of the raw outputs, (B, T, K, C)."""
-        values = torch.from_numpy(normal("input", tuple(self.facts["input_shape"])))
+        values = golden_input(self.facts["input_shape"])
         return by_frame(values) if values.ndim == 3 else values
 
     def limit(self, name: str = "out") -> float:
@@ -114,20 +90,12 @@ def open_reference(name: str, golden: Path, folder: Path) -> Reference:
     facts = json.loads((golden / f"{name}.json").read_text())
     with np.load(golden / f"{name}.npz") as archive:
         arrays = dict(archive)
-    state = {tensor: weight(tensor, shape, kind, facts["gain"]) for tensor, shape, _, kind in facts["state"]}
+    state = golden_state(facts)
     older = name in (SEMI, IMAGE)
     if name == IMAGE:
         state = {tensor.replace("head.", "keypoint_head.", 1): value for tensor, value in state.items()}
     meta = {"mmpose_version": "0.29.0"} if older else {"epoch": 160, "iter": 10, "mmengine_version": "0.10.7"}
-    path = folder / "reference.pth"
-    torch.save({"state_dict": state, "meta": meta}, path, _use_new_zipfile_serialization=not older)
-    ours = folder / "ours.safetensors"
-    result = CliRunner().invoke(import_app, [str(path), str(ours), "--config", OURS[name], "--skeleton", "h36m"])
-    path.unlink()
-    assert result.exception is None, result.output
-    assert f"matched: {len(state)}\n" in result.stdout
-    for side in ("missing in the checkpoint", "without a place in the model", "of another shape"):
-        assert f"{side}: 0\n" in result.stdout
+    ours = import_state(state, folder, "--config", OURS[name], "--skeleton", "h36m", meta=meta, older=older)
     model, _, _ = open_model(ours)
     assert isinstance(model, Lifter)
     parameters = count_parameters(ours)
@@ -210,8 +178,28 @@ def test_decoding_gives_back_real_poses(image: Reference, video: Reference, shar
         torch.testing.assert_close(decoded, poses - poses[:, :, :1], rtol=0, atol=1e-2)
 
 
+def check_places(reference: Reference) -> None:
+    """Poses before the camera, by the true root as the reference restores them, and by the trajectory.
+
+    The reference leaves the root itself where the head says; posecli has it where the person is said to stand.
+    """
+    model, size = reference.model, torch.tensor([[1000.0, 800.0]])
+    pixels = reference.input() * 500 + size / 2  # what the picture shows when this is in halves of its width
+    unknown = torch.zeros(4, 2)
+    view = View(pixels, torch.ones(pixels.shape[:3]), size.expand(4, 2), unknown, unknown)
+    restored = reference.tensor("test.preds(restore_global_position)")
+    root, place = reference.tensor("loss.in.traj_target"), reference.tensor("test.traj_preds")
+    torch.testing.assert_close(restored[:, :1] - reference.tensor("out.pose")[:, :1], root)
+    with torch.inference_mode():
+        standing = model.poses(view)[:, 0] / METRE
+        relative = model.normalization.poses(model.head(model.backbone(reference.input())), view)[:, 0] / METRE
+    shape = restored - restored[:, :1]
+    torch.testing.assert_close(relative + root, shape + root, rtol=0, atol=1e-4)
+    torch.testing.assert_close(standing, shape + place, rtol=0, atol=1e-4)
+
+
 def test_semi_supervised(golden: Path, tmp_path: Path) -> None:
-    """Pose and trajectory, the absolute pose, and the four losses with their gradients, of MMPose 0.29."""
+    """Pose and trajectory, absolute poses, and the four losses with their gradients, of MMPose 0.29."""
     reference = open_reference(SEMI, golden, tmp_path)
     model = reference.model
     assert reference.parameters == reference.facts["params"]
@@ -220,6 +208,7 @@ def test_semi_supervised(golden: Path, tmp_path: Path) -> None:
         pose, place = model.head(model.backbone(inputs)), model._trajectory(inputs)
     assert np.abs(pose[:, 0].numpy() - reference.arrays["out.pose"]).max() <= 1e-3 * pose.numpy().std()
     assert np.abs(place[:, 0].numpy() - reference.arrays["out.traj"]).max() <= 1e-3 * place.numpy().std()
+    check_places(reference)
     semi = model.semi
     assert semi is not None
     pose, place = model.head(model.backbone(inputs)), model._trajectory(inputs)
