@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import scipy.io
 
 from posecli.console import PosecliError
 from posecli.conversion import convert
@@ -17,8 +18,8 @@ from posecli.datacheck import check
 from posecli.datasets.coco import coco_dataset
 from posecli.datasets.coco_writer import CocoWriter
 from posecli.datasets.config import AicConfig, CrowdPoseConfig, KnownKeypointsConfig, MhpConfig, OcHumanConfig
-from posecli.datasets.crowds import aic_dataset, crowdpose_dataset, mhp_dataset
-from posecli.datasets.detect import coco_like
+from posecli.datasets.crowds import aic_dataset, crowdpose_dataset, mhp_dataset, ochuman_dataset
+from posecli.datasets.detect import coco_like, detect_dataset
 from posecli.metrics.config import ApConfig
 from posecli.metrics.crowding import crowd_index, crowd_indices, levels_of
 from posecli.skeleton import Skeleton, house_skeleton
@@ -67,7 +68,7 @@ def test_skeletons_are_the_reference_s(golden: Path, name: str) -> None:
         ("crowdpose", "crowdpose"),
         ("aic", "aic"),
         ("mhp", "mhp"),
-        ("ochuman", "coco"),  # nothing tells it from COCO, and nothing needs to
+        ("ochuman", "coco"),  # nothing tells its COCO form from COCO, and nothing needs to
         ("coco", "coco"),
     ],
 )
@@ -148,6 +149,161 @@ def test_aic_as_published(tmp_path: Path) -> None:
 def test_lists_that_are_not_aic_s(tmp_path: Path, change: Any, message: str) -> None:
     with pytest.raises(PosecliError, match=message):
         aic_dataset(published(tmp_path, change))
+
+
+# --- OCHuman as published ---------------------------------------------------------------------------------------------
+
+
+ARMS = [f"{side}_{part}" for side in ("right", "left") for part in ("shoulder", "elbow", "wrist")]
+LEGS = [f"{side}_{part}" for side in ("right", "left") for part in ("hip", "knee", "ankle")]
+HEAD = ["head", "neck", "right_ear", "left_ear", "nose", "right_eye", "left_eye"]
+OCHUMAN_NAMES = [*ARMS, *LEGS, *HEAD]  # 19, in the order of ochuman.json
+
+
+def ochuman_file(folder: Path, change: Any = None, pictures: int = 2) -> Path:
+    """Pictures from last to first, each with one person of both, one without a mask, one without keypoints."""
+    keypoints = [value for joint in range(19) for value in (joint, 100 + joint, joint % 4)]
+    mask = {"outer": [[10, 10, 20, 10, 20, 30], [1, 2]], "inner": [], "height": 200, "width": 90}
+    people = [
+        {"bbox": [0, 90, 20, 130], "keypoints": keypoints, "segms": mask, "max_iou": 0.6},
+        {"bbox": [5, 90, 25, 130], "keypoints": keypoints, "segms": None, "max_iou": 0.6},
+        {"bbox": [5, 5, 25, 40], "keypoints": None, "segms": mask, "max_iou": 0.2},
+    ]
+    told: list[dict[str, Any]] = [
+        {"image_id": f"{n:06d}", "file_name": f"{n:06d}.jpg", "width": 90, "height": 200, "annotations": people}
+        for n in range(pictures, 0, -1)
+    ]
+    alone = {"image_id": "000000", "file_name": "000000.jpg", "width": 9, "height": 9, "annotations": people[1:]}
+    kinds = {"missing": 0, "vis": 1, "self_occluded": 2, "others_occluded": 3}
+    document = {"images": [*told, alone], "keypoint_names": list(OCHUMAN_NAMES), "keypoint_visible": kinds}
+    if change is not None:
+        change(document)
+    file = folder / "ochuman.json"
+    file.write_text(json.dumps(document))
+    (folder / "images").mkdir(exist_ok=True)
+    for record in told[-2:]:
+        cv2.imwrite(str(folder / "images" / record["file_name"]), np.zeros((200, 90, 3), np.uint8))
+    return file
+
+
+def test_ochuman_as_published(tmp_path: Path) -> None:
+    """Who has both keypoints and a mask is a person, as in the authors' COCO files; others are regions."""
+    file = ochuman_file(tmp_path)
+    samples = ochuman_dataset(file)
+    assert list(samples.ids) == ["000001", "000002"]
+    assert samples[0].size == (90, 200)
+    person = samples[0].people
+    assert person.boxes is not None
+    assert person.boxes.tolist() == [[0, 90, 20, 130]]
+    assert person.extra["area"].tolist() == [800]
+    for column, name in enumerate(samples.skeleton.names):
+        kind = OCHUMAN_NAMES.index(name) % 4
+        assert person.scores[0, column] == {0: 0, 1: 2, 2: 2, 3: 1}[kind], name
+        if kind:
+            assert person.keypoints[0, column].tolist() == [OCHUMAN_NAMES.index(name), 100 + OCHUMAN_NAMES.index(name)]
+    box, mask = samples.ignore[0]
+    assert box.tolist() == [[5, 90], [25, 90], [25, 130], [5, 130]]
+    assert mask.tolist() == [[10, 10], [20, 10], [20, 30]]
+    assert coco_like(file).name == "ochuman"
+    assert check(file)[0].people == 2
+    done = convert(OcHumanConfig(path=file), tmp_path / "out", CocoWriter(), val=0)
+    again = coco_dataset(done.sides[0].file)
+    assert again.skeleton == house_skeleton("coco")
+    assert np.array_equal(again.people.scores, samples.people.scores)
+
+
+def test_sides_of_ochuman(tmp_path: Path, shared: Path) -> None:
+    file = ochuman_file(tmp_path, pictures=2502)
+    sizes = {part: OcHumanConfig(path=file, images=tmp_path, part=part).build().ids for part in ("val", "test")}
+    assert sizes["val"][-1] == "002500"
+    assert list(sizes["test"]) == ["002501", "002502"]
+    with pytest.raises(PosecliError, match=r"in COCO's form.*leave part out"):
+        ochuman_dataset(shared / SAMPLES / "ochuman/test_ochuman.json", part="val")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda document: document["keypoint_names"].remove("nose"), "not OCHuman's pictures.*nose"),
+        (lambda document: document["keypoint_visible"].update(gone=4), "KeyError: 'gone'"),
+        (lambda document: document["images"][0].pop("annotations"), "KeyError: 'annotations'"),
+        (lambda document: document.update(images=[]), "lists no images"),
+    ],
+)
+def test_files_that_are_not_ochuman_s(tmp_path: Path, change: Any, message: str) -> None:
+    with pytest.raises(PosecliError, match=message):
+        ochuman_dataset(ochuman_file(tmp_path, change))
+
+
+# --- Multi-Human Parsing as published ---------------------------------------------------------------------------------
+
+
+def mhp_side(folder: Path, people: dict[str, np.ndarray] | None = None) -> Path:
+    """A side with the pictures 2, 10 and 30, the last with nobody; the first two hold `people`."""
+    people = people or {"person_1": mhp_person(40), "person_0": mhp_person(10)}
+    (folder / "pose_annos").mkdir(parents=True)
+    (folder / "images").mkdir()
+    for number in (10, 2, 30):
+        scipy.io.savemat(folder / "pose_annos" / f"{number}.mat", people if number < 30 else {"none": np.zeros(1)})
+        cv2.imwrite(str(folder / "images" / f"{number}.jpg"), np.zeros((60, 80, 3), np.uint8))
+    return folder
+
+
+def mhp_person(left: float) -> np.ndarray:
+    """16 keypoints on a diagonal, the first outside the picture and the second hidden; face and box."""
+    rows = np.array([[left + joint, 2 * joint, 0] for joint in range(16)], np.float32)
+    rows[0], rows[1, 2] = (-1, -1, 2), 1
+    corners = np.array([[0, 0, 0], [5, 5, 0], [left, 1, 0], [left + 20, 41, 0]], np.float32)
+    return np.concatenate([rows, corners])
+
+
+def test_mhp_as_published(tmp_path: Path) -> None:
+    train = mhp_side(tmp_path / "train")
+    samples = MhpConfig(path=train).build()
+    assert list(samples.ids) == [2, 10, 30]
+    assert [len(samples[index].people) for index in range(3)] == [2, 2, 0]
+    assert samples[1].size == (80, 60)
+    person = samples[1].people
+    assert person.boxes is not None
+    assert person.boxes.tolist() == [[10, 1, 30, 41], [40, 1, 60, 41]]
+    assert person.scores[0].tolist() == [0, 1] + [2] * 14
+    assert np.isnan(person.keypoints[0, 0]).all()
+    assert person.keypoints[0, 1:].tolist() == [[10 + joint, 2 * joint] for joint in range(1, 16)]
+    assert np.allclose(person.extra["area"], 800 * 0.53)
+    assert check(train)[0].people == 4
+    with pytest.raises(PosecliError, match="give one side of it"):
+        mhp_dataset(tmp_path)
+    mhp_side(tmp_path / "val")
+    sides = detect_dataset(tmp_path)
+    assert [side.path.name for side in sides[:2]] == ["train", "val"]
+    assert detect_dataset(train)[0].split is not None
+    assert [(Path(side.file).name, side.people) for side in check(tmp_path)] == [("train", 4), ("val", 4)]
+
+
+@pytest.mark.parametrize(
+    ("matrix", "message"),
+    [
+        (np.zeros((16, 3)), r"2\.mat: person_0 is 16×3; a person of MHP v2 is 20×3 numbers"),
+        (np.array([["a"] * 3] * 20), "person_0 is"),
+    ],
+)
+def test_matrices_that_are_no_people(tmp_path: Path, matrix: np.ndarray, message: str) -> None:
+    with pytest.raises(PosecliError, match=message):
+        mhp_dataset(mhp_side(tmp_path / "train", {"person_0": matrix}))
+
+
+def test_mhp_files_that_cannot_be_read(tmp_path: Path) -> None:
+    side = mhp_side(tmp_path / "train")
+    for path in (side / "images", side / "pose_annos/10.mat"):
+        with pytest.raises(PosecliError, match=r"no MHP v2 at .*: give the folder with images/ and pose_annos/"):
+            mhp_dataset(path)
+    (side / "pose_annos/10.mat").write_bytes(b"no")
+    with pytest.raises(PosecliError, match=r"10\.mat is not a MATLAB file"):
+        mhp_dataset(side)
+    for file in (side / "pose_annos").iterdir():
+        file.unlink()
+    with pytest.raises(PosecliError, match="pose_annos lists no images"):
+        mhp_dataset(side)
 
 
 # --- the crowd index --------------------------------------------------------------------------------------------------

@@ -38,12 +38,18 @@ def build_hourglass(config: HourglassConfig, skeleton: Skeleton) -> Associative:
     """A stage of heatmaps and tags for each stack, of which the last is decoded."""
     network = StackedHourglass(2 * len(skeleton), config.stacks, config.channels)
     stages = [Stage(decoded=stack == config.stacks - 1) for stack in range(config.stacks)]
-    return _assemble(config, skeleton, network, StagesHead(), stages)
+    return _assemble(config, skeleton, network, StagesHead(), stages, config.multiple)
 
 
 def _assemble(
-    config: AssociativeConfig, skeleton: Skeleton, backbone: nn.Module, head: nn.Module, stages: Sequence[Stage]
+    config: AssociativeConfig,
+    skeleton: Skeleton,
+    backbone: nn.Module,
+    head: nn.Module,
+    stages: Sequence[Stage],
+    multiple: int = 1,
 ) -> Associative:
+    """`multiple`: what the sides of every input are multiples of."""
     scene = functools.partial(
         SceneTransform,
         skeleton,
@@ -52,6 +58,7 @@ def _assemble(
         unbiased=config.codec == "udp",
         scales=config.scales,
         border=config.border,
+        multiple=multiple,
     )
     loss, count = config.loss, len(stages)
     heatmap, pull, push = (_each(name, getattr(loss, name), count) for name in ("heatmap", "pull", "push"))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from posecli.config import BackboneConfig, Config, Fields, ModelConfig, Positive, Size
 from posecli.nn.config import HRNetConfig
@@ -20,13 +20,24 @@ if TYPE_CHECKING:
 MULTIPLE = 64  # input sides are multiples of it: maps of 1/4 that are halved four times fit
 
 
+def _with_one(scales: tuple[float, ...]) -> tuple[float, ...]:
+    if not all(0 < scale < math.inf for scale in scales) or 1 not in scales:
+        raise ValueError("give positive numbers with 1 among them, as in [0.5, 1, 2]: tags are read at scale 1")
+    return scales
+
+
+Scales = Annotated[tuple[float, ...], AfterValidator(_with_one)]
+
+
 def input_for(summary: DataSummary) -> tuple[list[int], str]:
     """Width and height of the input, and why: as the pictures are, no larger than instances and the limits ask for."""
+    if summary.input_size is not None:
+        across, down = summary.input_size
+        return [across, down], f"input {across}×{down}: as stated"
     width, height = summary.picture
     scale = min(1.0, 256 / max(summary.box), 512 / min(summary.picture))
     sides = [max(2, math.ceil(side * scale / MULTIPLE - 0.25)) * MULTIPLE for side in (width, height)]
-    across, down = summary.box
-    people = f"instances {across:.0f}×{down:.0f} px in the median"
+    people = "instances {:.0f}×{:.0f} px in the median".format(*summary.box)
     return sides, f"input {sides[0]}×{sides[1]}: pictures are {width:.0f}×{height:.0f}, {people}"
 
 
@@ -97,9 +108,7 @@ class AssociativeConfig(ModelConfig):
     sigma: float = Field(2.0, gt=0, description="of the target Gaussian in cells, alike at every resolution")
     loss: LossConfig = Field(LossConfig(), description="what the loss is made of")
     flip_test: bool = Field(True, description="also the mirrored picture; off when flip pairs are unknown")
-    scales: tuple[float, ...] = Field(
-        (1.0,), description="scales at which a picture is seen when predicting, 1 among them"
-    )
+    scales: Scales = Field((1.0,), description="scales at which a picture is seen when predicting, 1 among them")
     decode: DecodeConfig = Field(DecodeConfig(), description="how maps become people")
 
     unit: ClassVar[Literal["instances", "pictures"]] = "pictures"
@@ -154,6 +163,21 @@ class HourglassConfig(AssociativeConfig):
     channels: tuple[Positive, ...] = Field(
         (256, 384, 512, 640, 768), min_length=2, description="of each resolution, from stride 4 down"
     )
+
+    @property
+    def multiple(self) -> int:
+        """Input sides are multiples of it: a map of 1/4 is halved from each resolution to the next."""
+        return 4 << (len(self.channels) - 1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if any(side % self.multiple for side in self.input_size):
+            width, height = (math.ceil(side / self.multiple) * self.multiple for side in self.input_size)
+            raise ValueError(
+                f"input_size {list(self.input_size)}: an hourglass of {len(self.channels)} resolutions takes multiples "
+                f"of {self.multiple}, as in [{width}, {height}]"
+            )
+        return self
 
     def build(self, skeleton: Skeleton) -> Associative:
         from posecli_associative.build import build_hourglass

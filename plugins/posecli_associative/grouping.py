@@ -39,7 +39,13 @@ class Groups:
         self._sizes[people] += 1
 
     def begin(self, joint: int, candidates: IntArray, tags: FloatArray) -> None:
-        """A new person for each of the candidates (M,)."""
+        """A new person for each of the candidates (M,), one for those with the very same tags.
+
+        Such candidates lie on one flat top, as resizing makes along the border; the first of them stays.
+        """
+        first = {tag.tobytes(): number for number, tag in reversed(list(enumerate(tags)))}
+        alone = sorted(first.values())
+        candidates, tags = candidates[alone], tags[alone]
         people = np.arange(self.count, self.count + len(candidates))
         self.count += len(candidates)
         self.add(people, joint, candidates, tags)

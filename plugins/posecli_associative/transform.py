@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from posecli import geometry
-from posecli.images import read_image, reduction_for, warp
+from posecli.images import read_image, read_part, reduction_for, warp
 from posecli.skeleton import Skeleton
 from posecli.transforms import NO_PIXELS, cut_out, vary_colors
 from posecli.types import Array, BoolArray, Example, FloatArray, ImageArray, IntArray, People, Sample
@@ -44,6 +44,7 @@ class SceneTransform:
     unbiased: bool = False  # UDP's matrix, see geometry.crop_matrix; evaluation then puts the picture at the upper left
     scales: tuple[float, ...] = (1.0,)  # of the evaluation, 1 among them
     border: Literal["counts", "ignored"] = "counts"  # whether the loss counts where the input shows no picture
+    multiple: int = 1  # a power of two of which the sides of all inputs are multiples when evaluating
 
     def __call__(self, sample: Sample, generator: np.random.Generator) -> Example:
         flip, size = False, self.size
@@ -88,10 +89,7 @@ class SceneTransform:
         """The picture warped, decoded at reduced scale where the warp shrinks it by as much."""
         a, b, c, d = matrix[:, :2].ravel().tolist()
         reduce = reduction_for(sample.image, 1 / math.sqrt(abs(a * d - b * c)))
-        image = read_image(sample.image, reduce)
-        if reduce > 1:
-            matrix = geometry.compose(matrix, geometry.invert(geometry.reduction_matrix(reduce)))
-        return warp(image, matrix, self.size)
+        return read_part(sample.image, matrix, self.size, reduce)
 
     def _varied(self, image: ImageArray, generator: np.random.Generator) -> ImageArray:
         """The picture in another light and partly covered, where that is asked for at all."""
@@ -117,14 +115,16 @@ class SceneTransform:
     def input_size(self, picture: tuple[int, int], scale: float = 1.0) -> tuple[int, int]:
         """Width and height of the input that shows a picture of that width and height at a scale.
 
-        At the smallest of the scales its sides are multiples of 64, at the others in proportion.
+        At the smallest of the scales its sides are multiples of 64, at the others in proportion; at all of them
+        rounded up to multiples of `multiple`.
         """
         smallest = min(self.scales)
         upright = picture[0] < picture[1]
-        short = _up(smallest * self.size[0 if upright else 1])
-        long = _up(short / min(picture) * max(picture))
-        sides = int(short * scale / smallest), int(long * scale / smallest)
-        return sides if upright else (sides[1], sides[0])
+        least = max(MULTIPLE, self.multiple)
+        short = _up(smallest * self.size[0 if upright else 1], least)
+        long = _up(short / min(picture) * max(picture), least)
+        sides = [_up(int(side * scale / smallest), self.multiple) for side in (short, long)]
+        return (sides[0], sides[1]) if upright else (sides[1], sides[0])
 
     def _whole_matrix(self, picture: tuple[int, int], base: tuple[int, int], size: tuple[int, int]) -> FloatArray:
         """From the picture's pixels to those of an input of `size`, which shows the same as the one of size `base`."""
@@ -136,7 +136,8 @@ class SceneTransform:
             return np.array([[across, 0, 0], [0, down, 0]])
         rectangle = np.array(base) * picture[narrow] / base[narrow]
         center = np.array([round(side / 2) for side in picture], dtype=np.float64)  # a whole pixel, as in the reference
-        return geometry.crop_matrix(center, rectangle, size)
+        stretch = np.array(size) / base  # alike along both axes but for rounding
+        return np.asarray(geometry.crop_matrix(center, rectangle, base) * stretch[:, None])
 
     # --- targets ------------------------------------------------------------------------------------------------------
 
@@ -233,6 +234,6 @@ def _corners(boxes: FloatArray) -> FloatArray:
     return boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
 
 
-def _up(length: float) -> int:
-    """The next multiple of 64 that is not below."""
-    return math.ceil(length / MULTIPLE) * MULTIPLE
+def _up(length: float, multiple: int) -> int:
+    """The next multiple that is not below."""
+    return math.ceil(length / multiple) * multiple

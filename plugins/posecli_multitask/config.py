@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from posecli.augmentation import Augmentation
 from posecli.config import BackboneConfig, Config, ModelConfig, Positive, Size
@@ -44,6 +44,7 @@ class HeatmapTask(TaskConfig):
     sigma: float = Field(2.0, gt=0, description="of the target Gaussian in heatmap cells")
     stride: Positive = Field(4, description="input pixels a heatmap cell; deconvolutions make up the difference")
     deconv_filters: Positive = Field(256, description="channels of the deconvolutions")
+    pyramid: bool = Field(False, description="add the backbone's finer maps on the way up: learns places sooner")
 
 
 class RegressionTask(TaskConfig):
@@ -80,9 +81,11 @@ class MultiTaskConfig(ModelConfig):
 
     name: ClassVar[str] = "multitask"
     backbone: BackboneConfig = Field(default_factory=lambda: ResNetConfig(), description="the feature extractor")
-    necks: dict[str, NeckConfig] = Field({}, description="necks by name")
+    necks: dict[str, NeckConfig] = Field({}, description="necks by name; null leaves one out")
     heads: dict[str, AnyTask] = Field(
-        {"keypoints": HeatmapTask()}, min_length=1, description="heads by name, the loss of each by its name"
+        {"keypoints": HeatmapTask()},
+        min_length=1,
+        description="heads by name, the loss of each by its name; null leaves one out",
     )
     keypoints: str | None = Field(
         None, description="the head whose keypoints are the prediction's; by default the only one, or `keypoints`"
@@ -92,6 +95,12 @@ class MultiTaskConfig(ModelConfig):
     augment: Augmentation = Field(Augmentation(), description="how training pictures are varied")
     flip_test: bool = Field(True, description="average with the mirrored picture; off when flip pairs are unknown")
 
+    @field_validator("heads", "necks", mode="before")
+    @classmethod
+    def _without(cls, value: Any) -> Any:
+        """`NAME: null` leaves out what the config that this one extends has."""
+        return {name: part for name, part in value.items() if part is not None} if isinstance(value, dict) else value
+
     @model_validator(mode="after")
     def _check(self) -> MultiTaskConfig:
         for name in (*self.heads, *self.necks):
@@ -100,11 +109,13 @@ class MultiTaskConfig(ModelConfig):
         for name, head in self.heads.items():
             if head.neck is not None and head.neck not in self.necks:
                 raise ValueError(f"heads.{name}.neck: there is no neck {head.neck!r}; {_listed(list(self.necks))}")
+            if isinstance(head, HeatmapTask) and head.pyramid and head.neck is not None:
+                raise ValueError(f"heads.{name}.neck: a pyramid sits on the backbone itself, leave the neck out")
         if self.main not in self.finders:
             raise ValueError(f"keypoints: say which head's are the prediction's; {_listed(self.finders)}")
         unused = set(self.necks) - {head.neck for head in self.heads.values()}
         if unused:
-            raise ValueError(f"necks: no head sits on {min(unused)!r}")
+            raise ValueError(f"necks: no head sits on {min(unused)!r}; necks.{min(unused)}: null leaves it out")
         return self
 
     @property

@@ -15,7 +15,8 @@ from posecli.types import Array, Dataset, People, SampleId
 class Accuracy(Metric):
     """The share of people of known class whose likeliest class is the true one; who is not predicted is wrong.
 
-    A predicted row answers the true one that its `row` names.
+    Beside it the mean of each class's own share, which always saying the commonest does not raise. A predicted row
+    answers the true one that its `row` names.
     """
 
     def __init__(self, head: str, column: str) -> None:
@@ -25,14 +26,25 @@ class Accuracy(Metric):
     def compute(self, truth: Dataset, predictions: Mapping[SampleId, People]) -> list[Score]:
         values = truth.people.extra.get(self.column)
         if values is None or values.ndim != 1:
-            raise PosecliError(f"accuracy@{self.head}: {truth.name} has no column {self.column!r} of classes")
+            raise PosecliError(
+                f"accuracy@{self.head}: {truth.name} has no column {self.column!r} of classes; name its column as in "
+                f"accuracy@{self.head}:COLUMN, or choose other metrics, as with --set eval.metrics=[pck]"
+            )
         true = np.asarray(values, dtype=np.int64)
         found = self._found(truth, predictions)
         known = (true >= 0) & truth.people.labelled.any(axis=1) & ~truth.people.crowd
-        share = float((found == true)[known].mean()) if known.any() else float("nan")
         missed = int((found[known] < 0).sum())
         note = f"{int(known.sum())} people" + (f", {missed} of them not predicted" if missed else "")
-        return [Score(f"accuracy@{self.head}", share, note=note)]
+        right = found == true
+        shares = [float(right[known & (true == number)].mean()) for number in np.unique(true[known])]
+        return [
+            Score(f"accuracy@{self.head}", float(right[known].mean()) if shares else float("nan"), note=note),
+            Score(
+                f"accuracy@{self.head} by class",
+                float(np.mean(shares)) if shares else float("nan"),
+                note=f"the mean of {len(shares)} classes' own",
+            ),
+        ]
 
     def _found(self, truth: Dataset, predictions: Mapping[SampleId, People]) -> Array:
         """The likeliest class of every true row, (P,); -1 where nothing was predicted."""

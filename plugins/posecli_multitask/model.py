@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 
 import numpy as np
 import torch
@@ -11,8 +12,10 @@ from torch import Tensor, nn
 
 from posecli.algorithm import Algorithm, Transform
 from posecli.batch import Batch
+from posecli.console import PosecliError
 from posecli.drawing import draw_people
 from posecli.nn.backbone import Backbone
+from posecli.nn.heads import seen_by
 from posecli.nn.normalize import Normalize
 from posecli.scoring import instance_scores
 from posecli.skeleton import Skeleton
@@ -31,7 +34,8 @@ class Network(nn.Module):
     def __init__(
         self, backbone: Backbone, necks: nn.ModuleDict, heads: nn.ModuleDict, neck_of: Mapping[str, str | None]
     ) -> None:
-        """`neck_of` says for each head on which neck it sits, None for the backbone's coarsest map itself."""
+        """`neck_of` says for each head on which neck it sits, None for the backbone itself: its coarsest map, or all of
+        its maps where the head is a pyramid."""
         super().__init__()
         self.backbone = backbone
         self.necks = necks
@@ -40,10 +44,10 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """What each head gives, in order."""
-        features = self.backbone(images)[-1]
-        seen = {name: neck(features) for name, neck in self.necks.items()}
+        maps = self.backbone(images)
+        seen = {name: neck(maps[-1]) for name, neck in self.necks.items()}
         necks = ((head, self.neck_of[name]) for name, head in self.heads.items())
-        return tuple(head(features if neck is None else seen[neck]) for head, neck in necks)
+        return tuple(head(seen_by(head, maps) if neck is None else seen[neck]) for head, neck in necks)
 
 
 class MultiTask(Algorithm):
@@ -89,7 +93,25 @@ class MultiTask(Algorithm):
         return tuple(task for task in self.tasks if isinstance(task, ClassTask))
 
     def units(self, samples: Dataset, train: bool = False) -> Sequence[Sample]:
+        """Raises PosecliError where a head is to be trained for whose classes there is no column."""
+        if train:
+            for task in self.class_tasks:
+                self._check_column(samples, task)
         return PersonUnits(samples)
+
+    def _check_column(self, samples: Dataset, task: ClassTask) -> None:
+        columns = sorted(name for name, values in samples.people.extra.items() if values.ndim == 1)
+        if task.column in columns:
+            return
+        neck = self.neck_of[task.name]
+        alone = neck is not None and list(self.neck_of.values()).count(neck) == 1
+        without = f"--set model.heads.{task.name}=null" + (f" --set model.necks.{neck}=null" if alone else "")
+        near = get_close_matches(task.column, columns, n=1)
+        raise PosecliError(
+            f"head {task.name!r}: the data {samples.name!r} has no column {task.column!r} to learn its classes from"
+            f"{f'; did you mean {near[0]!r}?' if near else ''} (columns: {', '.join(columns) or 'none'}): name one "
+            f"with --set model.heads.{task.name}.column=NAME, or leave the head out with {without}"
+        )
 
     def transform(self, train: bool) -> Transform:
         return self.training_transform if train else self.evaluation_transform

@@ -1,8 +1,8 @@
 """CrowdPose, AI Challenger, OCHuman and Multi-Human Parsing: COCO's file, each with people of its own kind.
 
-CrowdPose (Li et al., CVPR 2019) also says of each picture how crowded it is, `crowdIndex`. AI Challenger (Wu et al.,
-2017) is read as published, a list of pictures, and in COCO's form. None of these but OCHuman annotates areas of
-bodies: an area is 0.53 of the box, as the reference scores them.
+CrowdPose (Li et al., CVPR 2019) also says of each picture how crowded it is, `crowdIndex`. The others are also read as
+their authors publish them, see `published_crowds`. None of these but OCHuman annotates areas of bodies: an area is 0.53
+of the box, as the reference scores them.
 """
 
 from __future__ import annotations
@@ -10,11 +10,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from posecli.console import PosecliError
 from posecli.datasets.coco import (
-    CocoFile,
     Record,
     build,
     collection_paused,
@@ -23,13 +21,20 @@ from posecli.datasets.coco import (
     read_json,
     sort_annotations,
 )
+from posecli.datasets.published_crowds import (
+    Part,
+    aic_tables,
+    is_published,
+    mhp_folder,
+    mhp_tables,
+    ochuman_tables,
+)
 from posecli.geometry import box_areas
 from posecli.skeleton import Skeleton, house_skeleton
 from posecli.types import Dataset
 
 BODY_SHARE = 0.53  # of its box that a person covers
 _OTHER_NAMES = {"head": "tophead"}  # CrowdPose's files say head, its papers top of the head
-_VISIBILITY = {1: 2, 2: 1, 3: 0}  # AI Challenger's seen, hidden, not labelled in COCO's numbers
 
 
 @collection_paused()
@@ -48,19 +53,41 @@ def aic_dataset(path: Path, images: Path | None = None) -> Dataset:
     skeleton = house_skeleton("aic")
     beside = file.parent / file.stem.replace("annotations", "images")
     places = images or (beside if beside != file.parent / file.stem and beside.is_dir() else None)
-    table = _published(file, document, skeleton)
+    table = aic_tables(file, document, skeleton)
     return _with_body_areas(build(table, skeleton, _keypoints, places, ["read as AI Challenger publishes it"]))
 
 
 @collection_paused()
-def ochuman_dataset(path: Path, images: Path | None = None) -> Dataset:
-    """People who hide each other, with COCO's 17 keypoints and annotated areas."""
-    return _read(path, "coco", images)
+def ochuman_dataset(path: Path, images: Path | None = None, part: Part = "all") -> Dataset:
+    """People who hide each other, with COCO's 17 keypoints; areas are those of the boxes, as the authors have them.
+
+    `part` is for the published ochuman.json; each of the authors' files in COCO's form is one of its parts.
+    """
+    file = find_annotations(path)
+    document = parse_json(file)
+    if isinstance(document, dict) and is_published(document):
+        skeleton = house_skeleton("coco")
+        table = ochuman_tables(file, document, skeleton, part)
+        return build(table, skeleton, _keypoints, images, ["read as OCHuman's authors publish it"])
+    if part != "all":
+        raise PosecliError(f"{file} is in COCO's form, part={part} is for the published ochuman.json; leave part out")
+    return _read(file, "coco", images)
 
 
 @collection_paused()
 def mhp_dataset(path: Path, images: Path | None = None) -> Dataset:
-    """People with 16 keypoints, those of MPII."""
+    """People with 16 keypoints, those of MPII, from one side as published, images/ and pose_annos/, or COCO's form."""
+    folder = mhp_folder(path)
+    if folder is not None:
+        skeleton = house_skeleton("mhp")
+        table = mhp_tables(folder, skeleton)
+        return _with_body_areas(build(table, skeleton, _keypoints, images, ["read as MHP v2 is published"]))
+    if mhp_folder(path / "train") is not None:
+        raise PosecliError(f"{path} holds all of MHP v2; give one side of it, {path / 'train'} or {path / 'val'}")
+    if path.suffix == ".mat" or (
+        path.is_dir() and not any(path.glob("*.json")) and not any(path.glob("annotations/*.json"))
+    ):
+        raise PosecliError(f"no MHP v2 at {path}: give the folder with images/ and pose_annos/, or one COCO JSON file")
     return _with_body_areas(_read(path, "mhp", images))
 
 
@@ -102,34 +129,3 @@ def _with_body_areas(dataset: Dataset) -> Dataset:
     people = people.with_extra(area=box_areas(people.boxes) * BODY_SHARE)
     note = f"areas are {BODY_SHARE} × box, none are annotated"
     return dataclasses.replace(dataset, people=people, notes=(*dataset.notes, note))
-
-
-def _published(file: Path, document: Sequence[Any], skeleton: Skeleton) -> CocoFile:
-    """AI Challenger's own list as COCO's tables; annotations are numbered from 1 in the order of the file."""
-    try:
-        images = [{"id": record["image_id"], "file_name": f"{record['image_id']}.jpg"} for record in document]
-        annotations = [person for record in document for person in _people(record)]
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise PosecliError(
-            f"{file}: a list, but not of AI Challenger's pictures with image_id, human_annotations and "
-            f"keypoint_annotations ({type(error).__name__}: {error})"
-        ) from error
-    if not images:
-        raise PosecliError(f"{file} lists no images")
-    numbered = [{**person, "id": number} for number, person in enumerate(annotations, start=1)]
-    category = {"id": 1, "name": "person", "keypoints": list(skeleton.names)}
-    tables = {"images": images, "annotations": numbered, "categories": [category]}
-    return sort_annotations(file, tables, [category])
-
-
-def _people(record: Record) -> list[Record]:
-    """The people of one published picture, in the order of their names human1, human2 …"""
-    boxes, points = record["human_annotations"], record["keypoint_annotations"]
-    people = []
-    for name in sorted(boxes, key=lambda human: (len(human), human)):
-        left, top, right, bottom = boxes[name]
-        flat = list(points.get(name, ()))
-        flat[2::3] = [_VISIBILITY[int(flag)] for flag in flat[2::3]]
-        box = [left, top, right - left, bottom - top]
-        people.append({"image_id": record["image_id"], "category_id": 1, "bbox": box, "keypoints": flat})
-    return people

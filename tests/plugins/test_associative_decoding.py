@@ -496,3 +496,14 @@ def test_what_is_no_number_stops(part: int, value: float) -> None:
 def test_an_order_that_does_not_fit() -> None:
     with pytest.raises(PosecliError, match="each of the 5 keypoints once"):
         decode(*scene(crowd(2), np.arange(2.0)), OLDER, (160, 128))
+
+
+def test_flat_tops_along_the_border_are_one_person() -> None:
+    """Resizing repeats what lies on the border: a keypoint in the corner has four cells of the same value and tag."""
+    people = np.array([[[0.0, 0.0], [4.3, 8.3]], [[20.3, 15.3], [20.3, 9.3]]])
+    heatmaps, tags = scene(people, np.array([1.0, 6.0]), (32, 24))
+    large = [functional.interpolate(maps, scale_factor=4, mode="bilinear") for maps in (heatmaps, tags[..., 0])]
+    assert large[0][0, 0, 0, 0] == large[0][0, 0, 1, 1] == 1
+    (found,) = decode(large[0], large[1][..., None], DecodeConfig(), (128, 96))
+    assert len(found.keypoints) == 2
+    assert found.keypoints[0, 0] == pytest.approx([0.25, 0.25])

@@ -194,6 +194,33 @@ def test_more_people_than_the_limit(
     assert f"{first.id}: 5 people found, the best 3 are kept" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"scales": []}, "1 among them"),
+        ({"scales": [0, 1]}, "positive"),
+        ({"scales": [2]}, "1 among them"),
+        ({"scales": [1, float("inf")]}, "positive"),
+        ({"input_size": [250, 190]}, r"multiples of 64, as in \[256, 192\]"),
+        ({"input_size": [96, 96]}, "multiples of 64"),
+        ({"input_size": [64, 64], "channels": [8] * 6}, "6 resolutions takes multiples of 128"),
+    ],
+    ids=["none", "zero", "without-1", "infinite", "odd", "96", "six"],
+)
+def test_sizes_and_scales_that_do_not_fit(fields: dict[str, object], fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
+        HourglassConfig.model_validate(fields)
+
+
+def test_an_hourglass_at_any_scale(scenes: Dataset) -> None:
+    small = HourglassConfig(stacks=1, channels=(4,) * 5, input_size=SIZE, scales=(0.75, 1.0, 1.5))
+    model = small.build(scenes.skeleton)
+    batch = batch_of(model.eval(), scenes)
+    with torch.inference_mode():
+        heatmaps, _ = model.maps(batch)
+    assert heatmaps.shape[2:] == batch.inputs["image"].shape[1:3]
+
+
 def test_mirrored_pictures_and_scales_take_part(scenes: Dataset) -> None:
     """Without them the maps differ; a mirrored picture gives the mirrored people."""
     torch.manual_seed(0)

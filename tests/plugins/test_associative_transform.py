@@ -137,6 +137,17 @@ def test_input_sizes(
     assert [transform.input_size(picture, scale) for scale in scales] == sizes, note
 
 
+def test_sides_that_a_network_can_halve() -> None:
+    """At scales that are not powers of two, too; every input still shows the same."""
+    transform = SceneTransform(SKELETON, (128, 128), scales=(1.0, 1.25), multiple=64)
+    inputs = transform(scene(size=(200, 130)), np.random.default_rng(0)).inputs
+    assert [image.shape[:2] for image in inputs.values()] == [(128, 256), (192, 320)]
+    large = cv2.resize(inputs["image"], (320, 192), interpolation=cv2.INTER_LINEAR)
+    whole = (inputs["image@1.25"][..., 2] == 255) & (large[..., 2] == 255)
+    assert whole.any()
+    assert np.abs(inputs["image@1.25"][whole].astype(int) - large[whole]).max() <= 4
+
+
 def test_golden_evaluation_input(golden: Path, shared: Path) -> None:
     """aug_data of ae29_higherhrnet_testtime: what the reference's BottomUpResizeAlign makes of a real picture."""
     with np.load(golden / "ae29_higherhrnet_testtime.npz") as stored:

@@ -75,3 +75,15 @@ class TestMultiTask(PluginContract):
             Prediction(one.id, one.people.with_extra(facing=chances[row : row + 1], coordinates=one.people.keypoints))
             for row, one in enumerate(super().perfect_predictions(samples))
         ]
+
+
+class TestPyramid(TestMultiTask):
+    """The same, with heatmaps that see all of the backbone's maps."""
+
+    def model_config(self) -> ModelConfig:
+        model = super().model_config()
+        assert isinstance(model, MultiTaskConfig)
+        pyramid = HeatmapTask(codec="dark", sigma=1.5, deconv_filters=16, pyramid=True)
+        return model.model_copy(
+            update={"necks": {"pooled": NeckConfig(kind="pool")}, "heads": {**model.heads, "keypoints": pyramid}}
+        )

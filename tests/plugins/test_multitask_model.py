@@ -8,7 +8,7 @@ import torch
 
 from posecli.augmentation import Augmentation
 from posecli.batch import Batch, collate
-from posecli.config import ConfigError, Experiment, Layers, parse_metric, validate
+from posecli.config import ConfigError, Experiment, Layers, load_experiment, parse_metric, validate
 from posecli.console import PosecliError
 from posecli.datasets.synthetic import facing, synthetic_dataset
 from posecli.geometry import is_mirrored
@@ -76,6 +76,40 @@ def test_a_prediction_holds_what_every_head_found(dataset: Dataset) -> None:
     np.testing.assert_array_equal(others.extra["keypoints"], people.keypoints)
 
 
+@pytest.mark.parametrize(
+    ("column", "neck", "message"),
+    [
+        (
+            "facin",
+            "pooled",
+            "head 'facing': the data 'synthetic' has no column 'facin' to learn its classes from; did you mean "
+            "'facing'? (columns: area, crowd, facing): name one with --set model.heads.facing.column=NAME, or leave "
+            "the head out with --set model.heads.facing=null",
+        ),
+        ("species", "own", "'species' to learn its classes from (columns: area, crowd, facing): "),
+        ("species", "own", "with --set model.heads.facing=null --set model.necks.own=null"),
+    ],
+    ids=["nearly the name", "another name", "with its neck"],
+)
+def test_a_head_without_its_column_is_not_trained(dataset: Dataset, column: str, neck: str, message: str) -> None:
+    necks = {name: NeckConfig() for name in {"pooled", neck}}
+    heads = {"keypoints": HeatmapTask(deconv_filters=8), "coordinates": RegressionTask(neck="pooled")}
+    model = model_of(necks=necks, heads={**heads, "facing": FACING.model_copy(update={"column": column, "neck": neck})})
+    assert len(model.units(dataset)) == 6  # predicting asks for no column
+    with pytest.raises(PosecliError) as caught:
+        model.units(dataset, train=True)
+    assert message in str(caught.value)
+    assert len(model_of().units(dataset, train=True)) == 6
+
+
+def test_null_leaves_a_head_and_its_neck_out() -> None:
+    names = ("model.heads.facing=null", "model.necks.pooled=null")
+    config = load_experiment("multitask", names).model
+    assert isinstance(config, MultiTaskConfig)
+    assert set(config.heads) == {"keypoints"}
+    assert not config.necks
+
+
 def test_classes_change_sides_in_a_mirror(dataset: Dataset) -> None:
     model = model_of(augment=Augmentation(flip=0.5, half_body=0))
     batch = batch_of(model, dataset, train=True)
@@ -106,8 +140,9 @@ def test_the_guess_is_how_often_each_class_is_there(dataset: Dataset) -> None:
     shares = np.bincount(dataset.people.extra["facing"], minlength=4) / 6
     np.testing.assert_allclose(guessed[0].extra["facing"], shares[None])
     np.testing.assert_array_equal(guessed[0].extra["coordinates"], guessed[0].keypoints)
-    (score,) = parse_metric("accuracy@facing").build(dataset.skeleton).compute(dataset, guessed)
-    assert score.value == pytest.approx(shares.max())
+    share, by_class = parse_metric("accuracy@facing").build(dataset.skeleton).compute(dataset, guessed)
+    assert share.value == pytest.approx(shares.max())
+    assert by_class.value == pytest.approx(1 / (shares > 0).sum())
 
 
 def test_accuracy_counts_whom_nobody_predicted(dataset: Dataset) -> None:
@@ -116,9 +151,11 @@ def test_accuracy_counts_whom_nobody_predicted(dataset: Dataset) -> None:
         row: dataset[row].people.with_extra(facing=np.eye(4)[[true[row] if row else (true[0] + 1) % 4]])
         for row in range(5)
     }
-    (score,) = parse_metric("accuracy@facing").build(dataset.skeleton).compute(dataset, found)
-    assert score.value == pytest.approx(4 / 6)
-    assert score.note == "6 people, 1 of them not predicted"
+    share, by_class = parse_metric("accuracy@facing").build(dataset.skeleton).compute(dataset, found)
+    assert share.value == pytest.approx(4 / 6)
+    assert share.note == "6 people, 1 of them not predicted"
+    right = np.array([False, True, True, True, True, False])
+    assert by_class.value == pytest.approx(np.mean([right[true == number].mean() for number in np.unique(true)]))
 
 
 def test_a_metric_of_another_head(dataset: Dataset) -> None:
@@ -140,13 +177,28 @@ def test_a_metric_of_another_head(dataset: Dataset) -> None:
         ({"heads": {"a": {"task": "heatmap"}, "b": {"task": "regression"}}}, "say which head's"),
         ({"heads": {"a": {"task": "heatmap", "neck": "pooled"}}}, "there is no neck 'pooled'"),
         ({"necks": {"pooled": {"kind": "pool"}}}, "no head sits on 'pooled'"),
+        (
+            {
+                "necks": {"n": {"kind": "convolution"}},
+                "heads": {"a": {"task": "heatmap", "pyramid": True, "neck": "n"}},
+            },
+            "a pyramid sits on the backbone itself",
+        ),
         ({"heads": {"row": {"task": "heatmap"}}}, "cannot be a head's or neck's name"),
         (
             {"heads": {"a": {"task": "heatmap"}, "b": {**FACING.model_dump(), "mirrored": [["right", "up"]]}}},
             "mirrored names 'up'",
         ),
     ],
-    ids=["no keypoints", "two heads find them", "no such neck", "a neck too many", "a column's name", "no such class"],
+    ids=[
+        "no keypoints",
+        "two heads find them",
+        "no such neck",
+        "a neck too many",
+        "a pyramid on a neck",
+        "a column's name",
+        "no such class",
+    ],
 )
 def test_configs_that_make_no_sense(model: dict[str, object], message: str) -> None:
     layers = Layers()

@@ -7,18 +7,16 @@ Heads named 0 and 1 have the reference's state names.
 from __future__ import annotations
 
 import json
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from golden_rule import golden_input, golden_state, import_state
 from torch import Tensor
-from typer.testing import CliRunner
 
 from posecli.checkpoint import open_model
-from posecli.commands.import_ import import_app
 from posecli.geometry import crop_matrix, invert
 from posecli.losses.heatmap import JointsMSE
 from posecli.losses.regression import SmoothL1
@@ -40,28 +38,6 @@ model:
 """
 
 
-def normal(name: str, shape: tuple[int, ...]) -> Array:
-    """The noise that belongs to a name."""
-    return np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape)
-
-
-def weight(name: str, shape: list[int], kind: str, gain: float) -> Tensor:
-    """The value of a tensor by the golden README's table."""
-    if kind == "int64":
-        return torch.zeros(shape, dtype=torch.int64)
-    noise = normal(name, tuple(shape))
-    last = name.rsplit(".", 1)[-1]
-    if last == "running_var":
-        value = 1 + 0.1 * np.abs(noise)
-    elif last == "running_mean":
-        value = 0.1 * noise
-    elif len(shape) <= 1:
-        value = 1 + 0.1 * noise if last == "weight" else 0.05 * noise
-    else:
-        value = noise * gain / np.sqrt(np.prod(shape[1:]))
-    return torch.from_numpy(np.asarray(value, dtype=np.float32))
-
-
 @pytest.fixture(scope="module")
 def facts(golden: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((golden / "multitask29_res18.json").read_text())
@@ -77,14 +53,8 @@ def arrays(golden: Path) -> dict[str, Array]:
 @pytest.fixture(scope="module")
 def model(facts: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> MultiTask:
     folder = tmp_path_factory.mktemp("parity")
-    state = {name: weight(name, shape, kind, facts["gain"]) for name, shape, _, kind in facts["state"]}
-    torch.save({"state_dict": state, "meta": {}}, folder / "reference.pth")
     (folder / "config.yaml").write_text(CONFIG)
-    command = [folder / "reference.pth", folder / "ours.safetensors", "--config", folder / "config.yaml"]
-    result = CliRunner().invoke(import_app, [str(part) for part in command])
-    assert result.exception is None, result.output
-    assert f"matched: {len(state)}\n" in result.stdout
-    opened, _, _ = open_model(folder / "ours.safetensors")
+    opened, _, _ = open_model(import_state(golden_state(facts), folder, "--config", folder / "config.yaml"))
     assert isinstance(opened, MultiTask)
     assert sum(parameter.numel() for parameter in opened.parameters()) == facts["params"]
     return opened
@@ -92,7 +62,7 @@ def model(facts: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Mu
 
 @pytest.fixture(scope="module")
 def outputs(model: MultiTask, facts: dict[str, Any]) -> dict[str, Tensor]:
-    images = torch.from_numpy(normal("input", tuple(facts["input_shape"])).astype(np.float32))
+    images = golden_input(facts["input_shape"])
     return dict(zip(("regression", "heatmap"), model.network()(images), strict=True))
 
 
