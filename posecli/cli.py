@@ -9,6 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from posecli import __version__, console, plugins
+from posecli.memory import keep_freed_memory
 
 COMMANDS = (
     "train",
@@ -60,6 +61,7 @@ def _options(
 
 def main() -> None:
     """Run the command line; every error ends in one line and an exit code."""
+    keep_freed_memory()
     try:
         add_commands(app)
         code = app(standalone_mode=False)

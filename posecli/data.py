@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import math
 import multiprocessing
+import os
 import signal
 import sys
 import warnings
@@ -18,10 +18,12 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from posecli import distributed
 from posecli.algorithm import Transform
 from posecli.batch import Batch, alike, collate
 from posecli.console import PosecliError
-from posecli.images import UnreadableImage, read_image
+from posecli.images import UnreadableImage, read_image, stop_early
+from posecli.memory import keep_freed_memory
 from posecli.sharing import Parcel, Ring
 from posecli.types import Example, ImageArray, IntArray, Sample
 
@@ -124,13 +126,23 @@ class UnitSource(TorchDataset[Item]):
     """Makes the network input of a unit. Everything random comes from (seed, epoch, unit), so any worker may do it."""
 
     def __init__(
-        self, units: Sequence[Sample], transform: Transform, seed: int, share_decoding: bool, substitute: bool
+        self,
+        units: Sequence[Sample],
+        transform: Transform,
+        seed: int,
+        *,
+        share_decoding: bool,
+        substitute: bool,
+        keep: int = 0,
     ) -> None:
+        """`keep` is how many bytes of pictures stay in memory for the next epoch."""
         self.units = units
         self.transform = transform
         self.seed = seed
-        self.sample_index = sample_index(units) if share_decoding else None
+        self.sample_index = sample_index(units) if share_decoding or keep else None
         self.substitute = substitute
+        self._kept: dict[int, ImageArray] = {}  # pictures by the number of their sample
+        self._room = keep
         self._decoded: tuple[int, ImageArray] | None = None  # the sample decoded last, and its picture
 
     def __getitem__(self, key: Key) -> Item:
@@ -152,10 +164,19 @@ class UnitSource(TorchDataset[Item]):
         return dataclasses.replace(example, sample=dataclasses.replace(example.sample, image=sample.image))
 
     def _decode(self, index: int, sample: Sample) -> ImageArray:
+        if index in self._kept:
+            return self._kept[index]
         if self._decoded is None or self._decoded[0] != index:
             self._decoded = None  # never two pictures at once
             self._decoded = (index, read_image(sample.image))
+            self._keep(*self._decoded)
         return self._decoded[1]
+
+    def _keep(self, index: int, picture: ImageArray) -> None:
+        """What was decoded first stays: an epoch goes through all pictures, so throwing out would not help."""
+        if picture.nbytes <= self._room:
+            self._room -= picture.nbytes
+            self._kept[index] = picture
 
     def __getitems__(self, keys: list[Key]) -> list[Item]:
         """The units of one batch; in training an unreadable one is followed by a substitute."""
@@ -215,22 +236,28 @@ def _start_worker(worker: int) -> None:
 
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    _keep_freed_memory()
+    keep_freed_memory()
+    if _mute_libraries():
+        stop_early()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "alarm"):
         signal.signal(signal.SIGTERM, _stop_later)
 
 
-def _keep_freed_memory() -> None:
-    """Tell glibc not to return memory between pictures: filling fresh pages costs a worker as much as the warp.
+def _mute_libraries() -> bool:
+    """Send what C libraries print on the standard error nowhere; Python's goes where it went. False if there is none.
 
-    Up to half a gigabyte stays, never more than was in use at once. Other C libraries are left as they are.
+    A picture that cannot be read is reported by the main process, in one line.
     """
-    trim_threshold, mmap_threshold = -1, -3  # of mallopt(3)
-    adjust = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if adjust is not None:
-        adjust(mmap_threshold, 32 << 20)
-        adjust(trim_threshold, 512 << 20)
+    try:
+        sys.stderr.flush()
+        kept = os.dup(2)
+    except (OSError, AttributeError):
+        return False
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    sys.stderr = os.fdopen(kept, "w", encoding="utf-8", errors="backslashreplace", buffering=1)
+    return True
 
 
 def _stop_later(number: int, frame: object) -> None:
@@ -304,6 +331,7 @@ def unit_loader(
     seed: int = 0,
     shuffle: bool = False,
     share_decoding: bool = False,
+    keep: int = 0,
     drop_last: bool = False,
     accumulate: int = 1,
     strict: bool = False,
@@ -313,7 +341,9 @@ def unit_loader(
 ) -> Loader:
     """Batches of this rank's units. With `shuffle` they are for training, else each unit comes exactly once.
 
+    workers: processes that make them, 0 for none of their own; never more than there are cores.
     share_decoding: a picture is decoded once for all of its units, which then follow each other.
+    keep: bytes of pictures that each worker holds in memory, drawn or decoded at full scale, for the next epoch.
     drop_last: an incomplete last batch is left out, unless it is the only one.
     strict: an unreadable picture raises UnreadableImage instead of being skipped and listed.
     """
@@ -328,5 +358,5 @@ def unit_loader(
         rank=rank,
         world=world,
     )
-    source = UnitSource(units, transform, seed, share_decoding, substitute=shuffle)
-    return Loader(source, order, workers, strict=strict, pin_memory=pin_memory)
+    source = UnitSource(units, transform, seed, share_decoding=share_decoding, substitute=shuffle, keep=keep)
+    return Loader(source, order, min(workers, distributed.cores()), strict=strict, pin_memory=pin_memory)

@@ -1,4 +1,4 @@
-"""Reading pictures: RGB uint8 whatever the file holds, at reduced scale where that is enough."""
+"""Reading pictures: RGB uint8 whatever the file holds, at reduced scale and no further down than is needed."""
 
 from __future__ import annotations
 
@@ -18,24 +18,48 @@ REDUCED_FLAGS = {
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
 JPEG_SUFFIXES = {".jpg", ".jpeg"}
+ROWS = 16  # of a JPEG are coded together, at most
+CONTEXT = 2  # rows below a row that its colours may depend on
 
 
 class UnreadableImage(PosecliError):
     """A picture is missing, truncated or of an unknown format."""
 
 
-def read_image(image: ImageSource, reduce: int = 1) -> ImageArray:
+_may_stop_early = False
+
+
+def stop_early() -> None:
+    """From now on this process may decode JPEGs down to the last row that is needed, and no further.
+
+    The decoder then complains of the rest on the standard error of the process, whose C libraries must be muted.
+    """
+    global _may_stop_early
+    _may_stop_early = True
+
+
+def read_image(image: ImageSource, reduce: int = 1, rows: int | None = None) -> ImageArray:
     """The picture as RGB uint8 (H, W, 3).
 
     EXIF rotation is applied; grey, 16-bit and transparent pictures become RGB uint8. `reduce` in 1, 2, 4, 8 shrinks
-    a file while it is decoded; pixels and callables ignore it. Raises UnreadableImage.
+    a file while it is decoded; pixels and callables ignore it. With `rows` only so many of the file's upper rows are
+    needed: those below may be missing. Raises UnreadableImage.
     """
     if not isinstance(image, Path):
         return image if isinstance(image, np.ndarray) else image()
-    decoded = _decode(image, reduce)
+    decoded = _decode(image, reduce, rows)
     if reduce > 1:  # OpenCV has no flag for reduced RGB
         cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB, dst=decoded)
     return decoded
+
+
+def read_part(image: ImageSource, matrix: FloatArray, size: tuple[int, int], reduce: int = 1) -> ImageArray:
+    """What `warp` makes of the picture, decoded at reduced scale and no further down than the part goes."""
+    _, _, _, bottom = _bounds(matrix, size)
+    pixels = read_image(image, reduce, rows=max(bottom, 0) + 3 * reduce)
+    if reduce > 1:
+        matrix = geometry.compose(matrix, geometry.invert(geometry.reduction_matrix(reduce)))
+    return warp(pixels, matrix, size)
 
 
 def reduction_for(image: ImageSource, shrink: float) -> int:
@@ -54,12 +78,8 @@ def warp(image: ImageArray, matrix: FloatArray, size: tuple[int, int]) -> ImageA
     The part is copied to four channels first: OpenCV warps four a pixel twice as fast as three, with the same result.
     """
     width, height = size
-    a, b, x, c, d, y = geometry.invert(matrix).ravel().tolist()
-    across, down = width - 1, height - 1
-    left = max(int(x + min(a * across, 0) + min(b * down, 0)) - 2, 0)
-    top = max(int(y + min(c * across, 0) + min(d * down, 0)) - 2, 0)
-    right = int(x + max(a * across, 0) + max(b * down, 0)) + 3
-    bottom = int(y + max(c * across, 0) + max(d * down, 0)) + 3
+    left, top, right, bottom = _bounds(matrix, size)
+    left, top = max(left, 0), max(top, 0)
     part = image[top : max(bottom, 0), left : max(right, 0)]
     if not part.size:
         return np.zeros((height, width, 3), np.uint8)
@@ -69,7 +89,16 @@ def warp(image: ImageArray, matrix: FloatArray, size: tuple[int, int]) -> ImageA
     return np.asarray(cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB), dtype=np.uint8)
 
 
-def _decode(path: Path, reduce: int) -> ImageArray:
+def _bounds(matrix: FloatArray, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of the part that `matrix` (2, 3) maps into `size`, and a little around it."""
+    a, b, x, c, d, y = geometry.invert(matrix).ravel().tolist()
+    across, down = size[0] - 1, size[1] - 1
+    left, right = int(x + min(a * across, 0) + min(b * down, 0)) - 2, int(x + max(a * across, 0) + max(b * down, 0)) + 3
+    top, bottom = int(y + min(c * across, 0) + min(d * down, 0)) - 2, int(y + max(c * across, 0) + max(d * down, 0)) + 3
+    return left, top, right, bottom
+
+
+def _decode(path: Path, reduce: int, rows: int | None) -> ImageArray:
     """RGB pixels, BGR when reduced. OpenCV fills the missing part of a truncated JPEG with grey: its end is checked."""
     try:
         encoded = np.fromfile(path, np.uint8)
@@ -77,6 +106,8 @@ def _decode(path: Path, reduce: int) -> ImageArray:
         raise UnreadableImage(f"{path}: {error.strerror or error}") from error
     if path.suffix.lower() in JPEG_SUFFIXES and not ends_as_jpeg(encoded):
         raise UnreadableImage(f"{path}: truncated JPEG")
+    if rows is not None and _may_stop_early:
+        _shorten(encoded, rows)
     try:
         decoded = cv2.imdecode(encoded, REDUCED_FLAGS[reduce]) if len(encoded) else None
     except cv2.error as error:
@@ -91,3 +122,32 @@ def ends_as_jpeg(encoded: np.ndarray) -> bool:
     if encoded[:2].tobytes() != b"\xff\xd8":
         return True  # not a JPEG whatever its name says; the decoder judges
     return encoded[-2:].tobytes() == b"\xff\xd9" or b"\xff\xd9" in encoded[-65536:].tobytes()
+
+
+def _shorten(encoded: np.ndarray, rows: int) -> None:
+    """Let a JPEG's header say that there are only its first `rows`, and those that are coded together with them.
+
+    The decoder stops there, with the same pixels above. Only where rows are coded one after the other, in one scan, and
+    no EXIF turns the picture.
+    """
+    place = _height_place(encoded.data)
+    rows = -(-(rows + CONTEXT) // ROWS) * ROWS
+    if place is not None and rows < int(encoded[place]) << 8 | int(encoded[place + 1]):
+        encoded[place], encoded[place + 1] = rows >> 8, rows & 255
+
+
+def _height_place(encoded: memoryview) -> int | None:
+    """Where a sequential JPEG of one scan and without EXIF has the two bytes of its height (ITU-T T.81, B.2)."""
+    place, at, parts = None, 2, 0
+    while at + 12 <= len(encoded) and encoded[at] == 0xFF:
+        kind, length = encoded[at + 1], encoded[at + 2] << 8 | encoded[at + 3]
+        if kind == 0xE1 and bytes(encoded[at + 4 : at + 8]) == b"Exif":
+            return None
+        if kind in (0xC0, 0xC1):
+            place, parts = at + 5, encoded[at + 9]
+        elif 0xC2 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
+            return None  # progressive, lossless or arithmetic
+        elif kind == 0xDA:
+            return place if encoded[at + 4] == parts else None
+        at += 2 + length
+    return None

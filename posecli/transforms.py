@@ -11,7 +11,7 @@ import numpy as np
 
 from posecli import geometry
 from posecli.augmentation import Appearance, Augmentation
-from posecli.images import read_image, reduction_for, warp
+from posecli.images import read_part, reduction_for
 from posecli.skeleton import Skeleton
 from posecli.types import Array, Example, FloatArray, ImageArray, Sample
 
@@ -104,10 +104,7 @@ class CropTransform:
         reduce = 1
         if self.augmentation is not None:
             reduce = reduction_for(sample.image, float(scale[0]) / self.size[0])
-        image = read_image(sample.image, reduce)
-        if reduce > 1:
-            matrix = geometry.compose(matrix, geometry.invert(geometry.reduction_matrix(reduce)))
-        return warp(image, matrix, self.size)
+        return read_part(sample.image, matrix, self.size, reduce)
 
     def _targets(self, sample: Sample, matrix: FloatArray, flip: bool) -> tuple[Array, Array]:
         people = sample.people

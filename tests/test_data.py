@@ -105,6 +105,32 @@ def test_shared_decoding_gives_the_same_units_and_decodes_once(units: Units, mon
     assert names != sorted(names)  # the pictures are shuffled
 
 
+@pytest.mark.parametrize(
+    ("room", "again"),
+    [
+        pytest.param(PICTURES, 0, id="room for all: nothing is decoded in the second epoch"),
+        pytest.param(PICTURES - 3, 3, id="room for all but three"),
+        pytest.param(0, PICTURES, id="no room"),
+    ],
+)
+def test_kept_pictures_are_decoded_once(units: Units, monkeypatch: pytest.MonkeyPatch, room: int, again: int) -> None:
+    """What is kept changes nothing but the time, whatever the number of workers."""
+    size = read_image(units.paths[0]).nbytes
+    plain = epochs(unit_loader(units, Draw(), batch_size=4, workers=0, shuffle=True))
+    decoded: list[object] = []
+    monkeypatch.setattr(data, "read_image", lambda image: decoded.append(image) or read_image(image))
+    loader = unit_loader(units, Draw(), batch_size=4, workers=0, shuffle=True, share_decoding=True, keep=room * size)
+    epochs(loader, 1)
+    assert len(decoded) == PICTURES
+    epochs(loader, 1)
+    assert len(decoded) == PICTURES + again
+    kept = [
+        epochs(unit_loader(units, Draw(), batch_size=4, workers=workers, shuffle=True, keep=room * size))
+        for workers in (0, 2)
+    ]
+    assert kept[0] == kept[1] == plain
+
+
 def test_shared_pixels_do_not_travel_with_the_batch(units: Units) -> None:
     batch = next(iter(unit_loader(units, Draw(), batch_size=2, workers=0, share_decoding=True)))
     assert [sample.image for sample in batch.samples] == [units.paths[0]] * 2

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from posecli.images import UnreadableImage, read_image, reduction_for
+from posecli import geometry, images
+from posecli.images import UnreadableImage, read_image, read_part, reduction_for, warp
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
 
@@ -87,3 +88,70 @@ def test_pixels_and_callables_pass_through() -> None:
 def test_reduction(name: str, shrink: float, factor: int) -> None:
     assert reduction_for(Path(name), shrink) == factor
     assert reduction_for(picture(), shrink) == 1
+
+
+# --- decoding no further than is needed -------------------------------------------------------------------------------
+
+
+def textured(path: Path, mode: str = "RGB", **how: object) -> Path:
+    """A JPEG of noise at all scales, 150 wide and 230 high, which is no whole number of coded rows."""
+    generator = np.random.default_rng(0)
+    shapes = [((230 + scale - 1) // scale, (150 + scale - 1) // scale, 3) for scale in (1, 4, 16)]
+    layers = [
+        cv2.resize(generator.uniform(0, 85, shape), (150, 230), interpolation=cv2.INTER_CUBIC) for shape in shapes
+    ]
+    pixels = np.clip(np.sum(layers, axis=0), 0, 255).astype(np.uint8)
+    Image.fromarray(pixels).convert(mode).save(path, **how)
+    return path
+
+
+def turned() -> Image.Exif:
+    exif = Image.Exif()
+    exif[274] = 6
+    return exif
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    ("how", "shorter", "note"),
+    [
+        ({"subsampling": "4:2:0"}, True, "a row's colours depend on its neighbours"),
+        ({"subsampling": "4:2:2"}, True, "colours at half the width"),
+        ({"subsampling": "4:4:4"}, True, "colours at full resolution, 8 rows coded together"),
+        ({"subsampling": "4:2:0", "restart_marker_rows": 2}, True, "restart markers"),
+        ({"mode": "L"}, True, "grey"),
+        ({"progressive": True}, False, "several scans, each of the whole picture"),
+        ({"exif": turned()}, False, "turned: its height is a width"),
+    ],
+)
+@pytest.mark.parametrize("reduce", [1, 2, 4, 8])
+def test_parts_are_those_of_the_whole_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: dict[str, object], shorter: bool, note: str, reduce: int
+) -> None:
+    """To the last bit, wherever the part is; and what lies below it is not decoded where that can be."""
+    path = textured(tmp_path / "noise.jpg", **how)  # type: ignore[arg-type]
+    whole = read_image(path, reduce)
+    monkeypatch.setattr(images, "_may_stop_early", True)
+    size = (40, 60)
+    for middle in (-50, 0, 20, 60, 120, 200, 300):
+        for angle in (0.0, 33.0):
+            matrix = geometry.crop_matrix(np.array([70.0, middle]), np.array([50.0, 75.0]), size, angle)
+            reduced = geometry.compose(matrix, geometry.invert(geometry.reduction_matrix(reduce)))
+            expected = warp(whole, matrix if reduce == 1 else reduced, size)
+            assert np.array_equal(read_part(path, matrix, size, reduce), expected), f"{note}, at {middle}"
+    assert (len(read_image(path, reduce, rows=20)) < len(whole)) == shorter, note
+    assert len(read_image(path, reduce)) == len(whole)
+
+
+def test_only_processes_without_a_voice_stop_early(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The decoder complains of rows that are left, so others read on."""
+    assert len(read_image(textured(tmp_path / "noise.jpg"), rows=20)) == 230
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"", b"\xff\xd8", b"\xff\xd8\xff\xe0\xff\xff" + bytes(20), b"\xff\xd8\xff\xda" + bytes(20), bytes(50)],
+)
+def test_headers_that_are_none(head: bytes) -> None:
+    assert images._height_place(memoryview(head)) is None

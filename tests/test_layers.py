@@ -12,7 +12,8 @@ import pytest
 # modules of posecli by level; a package stands for all its modules. A module imports from its own level and below.
 LEVELS = [
     "types skeleton geometry camera",
-    "config hookspecs plugins console files augmentation summary mapping nn.config datasets.config metrics.config",
+    "config hookspecs plugins console files memory augmentation summary mapping nn.config datasets.config "
+    "metrics.config",
     "nn codecs losses images transforms batch algorithm units drawing drawing3d suppression measures smoothing "
     "tracking guess",
     "datasets metrics results checkpoint data interop scoring builtin testing distributed sharing throughput",

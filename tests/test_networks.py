@@ -15,7 +15,7 @@ from torch import Tensor
 from posecli.config import BackboneConfig
 from posecli.console import PosecliError
 from posecli.nn import config, pretrained
-from posecli.nn.heads import HeatmapHead, RegressionHead, SimCCHead
+from posecli.nn.heads import HeatmapHead, PyramidHead, RegressionHead, SimCCHead
 from posecli.nn.pretrained import download, load_published, published_weights
 from posecli.nn.torchvision import ViT, vit
 
@@ -170,6 +170,17 @@ def test_heatmap_head_without_final_layer() -> None:
 def test_simcc_head() -> None:
     across, down = SimCCHead(16, 5, (12, 16), (96, 128), (8,), (4,))(torch.randn(2, 16, 8, 6))
     assert (across.shape, down.shape) == ((2, 5, 96), (2, 5, 128))
+
+
+def test_finer_maps_join_where_the_backbone_has_them() -> None:
+    """Of maps at strides 4, 8 and 32 the doublings of 32 meet 16, which is not there, and 8, which is."""
+    torch.manual_seed(0)
+    head = PyramidHead((5, 6, 7), (4, 8, 32), 3, (8, 9)).eval()
+    maps = [torch.randn(2, c, 32 // s, 64 // s) for c, s in ((5, 4), (6, 8), (7, 32))]
+    heatmaps = head(maps)
+    assert heatmaps.shape == (2, 3, 4, 8)
+    assert torch.equal(head([torch.zeros_like(maps[0]), *maps[1:]]), heatmaps)
+    assert not torch.equal(head([maps[0], torch.zeros_like(maps[1]), maps[2]]), heatmaps)
 
 
 def test_regression_head_averages_the_map() -> None:

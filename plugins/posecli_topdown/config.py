@@ -23,6 +23,9 @@ CELL = 32  # input sides are multiples of the coarsest stride of the usual backb
 def crop_for(summary: DataSummary) -> tuple[float, list[int], str]:
     """Padding of the box, width and height of the input, and why: no larger than the instances are, within limits."""
     padding, limit = (1.0, 320) if summary.whole_pictures else (1.25, 256)
+    if summary.input_size is not None:
+        across, down = summary.input_size
+        return padding, [across, down], f"input {across}×{down}: as stated"
     longer = max(summary.box) * padding
     scale = min(limit, max(2 * CELL, math.ceil(longer / CELL) * CELL)) / longer
     size = [max(2 * CELL, math.ceil(side * padding * scale / CELL - 0.25) * CELL) for side in summary.box]
@@ -88,6 +91,7 @@ class HeatmapConfig(TopDownConfig):
     sigma: float = Field(2.0, gt=0, description="of the target Gaussian in heatmap cells")
     stride: Positive = Field(4, description="input pixels a heatmap cell; deconvolutions make up the difference")
     deconv_filters: Positive = Field(256, description="channels of the deconvolutions")
+    pyramid: bool = Field(False, description="add the backbone's finer maps on the way up: learns places sooner")
     loss: Literal["mse", "ohkm"] = Field("mse", description="mse, or ohkm: only the hardest keypoints of a person")
     hard_keypoints: Positive = Field(8, description="how many keypoints ohkm takes")
 

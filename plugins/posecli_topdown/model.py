@@ -13,6 +13,7 @@ from posecli.algorithm import Algorithm, Transform, merge
 from posecli.batch import Batch
 from posecli.codecs.codec import Codec
 from posecli.nn.backbone import Backbone
+from posecli.nn.heads import seen_by
 from posecli.nn.normalize import Normalize
 from posecli.scoring import ScoreMode, instance_scores
 from posecli.skeleton import Skeleton
@@ -35,12 +36,17 @@ class Network(nn.Module):
         self.head = head
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        outputs: Tensor | tuple[Tensor, Tensor] = self.head(self.backbone(images)[-1])
-        return outputs
+        return find(self.backbone, self.head, images)
+
+
+def find(backbone: nn.Module, head: nn.Module, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    """What the head gives for pictures (B, 3, H, W); all but a pyramid see only the backbone's coarsest map."""
+    outputs: Tensor | tuple[Tensor, Tensor] = head(seen_by(head, backbone(images)))
+    return outputs
 
 
 class TopDown(Algorithm):
-    """Keypoints of one person a crop. The head turns the backbone's coarsest map into what the codec decodes."""
+    """Keypoints of one person a crop. The head turns the backbone's maps into what the codec decodes."""
 
     needs = "boxes"
     flip_index: Tensor | None
@@ -90,8 +96,7 @@ class TopDown(Algorithm):
 
     def outputs(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """What the head gives for crops (B, H, W, 3) uint8 RGB."""
-        outputs: Tensor | tuple[Tensor, Tensor] = self.head(self.backbone(self.normalize(images))[-1])
-        return outputs
+        return find(self.backbone, self.head, self.normalize(images))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         targets = self.codec.encode(batch.targets["keypoints"], batch.targets["visible"])

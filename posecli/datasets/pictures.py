@@ -12,11 +12,15 @@ from posecli.console import PosecliError
 from posecli.transforms import NO_PIXELS
 from posecli.types import ImageArray, ImageSource, IntArray, Made
 
+TRIED = 50  # pictures that are looked for to find their folder
 _SIDEWAYS = {5, 6, 7, 8}  # EXIF orientations that swap width and height
 
 
-class PicturePaths(Made[Path]):
-    """Paths in one folder, packed: loader workers share the names without a Python object for each."""
+class PicturePaths(Made[ImageSource]):
+    """Paths in one folder, packed: loader workers share the names without a Python object for each.
+
+    An empty name stands for a frame of motion without a picture.
+    """
 
     def __init__(self, folder: Path, names: Sequence[str] | NDArray[np.str_]) -> None:
         self.folder = folder
@@ -25,8 +29,12 @@ class PicturePaths(Made[Path]):
     def __len__(self) -> int:
         return len(self.names)
 
-    def item(self, index: int) -> Path:
+    def path(self, index: int) -> Path:
+        """Where a picture is, or would be."""
         return self.folder / str(self.names[index])
+
+    def item(self, index: int) -> Path | ImageArray:
+        return self.path(index) if self.names[index] else NO_PIXELS
 
 
 class NoPictures(Made[ImageSource]):
@@ -63,22 +71,31 @@ def picture_sizes(paths: Sequence[Path]) -> tuple[IntArray, list[int]]:
     return np.array([size or (0, 0) for size in sizes], dtype=np.int64).reshape(-1, 2), unreadable
 
 
-def find_pictures(annotations: Path, first: str, images: Path | None) -> Path:
-    """The folder in which the picture named `first` lies.
+def find_pictures(
+    annotations: Path, names: str | Sequence[str], images: Path | None, places: Sequence[Path] = ()
+) -> Path:
+    """The folder in which the pictures of these names, or at least some of them, lie.
 
-    `images` when it is given; else the annotation file's folder and the usual places near it.
+    `images` when it is given; else of `places`, the annotation file's folder and the usual ones near it, the one that
+    holds the first picture that is anywhere. A few dozen names are tried, the first of all before the others.
     Raises PosecliError that says where was looked.
     """
     if images is not None:
         if not images.is_dir():
             raise PosecliError(f"the folder of pictures {images} does not exist; give another with images")
         return images
-    places = _usual_places(annotations)
-    for place in places:
-        if (place / first).is_file():
-            return place
+    tried = [names] if isinstance(names, str) else names[:: max(1, len(names) // TRIED)]
+    places = [*places, *_usual_places(annotations)]
+    for name in tried:
+        for place in places:
+            if name and (place / name).is_file():
+                return place
     looked = ", ".join(str(place) for place in places if place.is_dir())
-    raise PosecliError(f"{annotations}: the picture {first} is in none of {looked}; name the folder with images")
+    others = f" (nor are {len(tried) - 1} others)" if len(tried) > 1 else ""
+    raise PosecliError(
+        f"{annotations}: the picture {tried[0]} is in none of {looked}{others}; name the folder with "
+        "--set data.train.images=FOLDER or data.val.images=FOLDER (convert: --set images=FOLDER)"
+    )
 
 
 def _usual_places(annotations: Path) -> list[Path]:

@@ -1,9 +1,10 @@
-"""Heads: one feature map in, what a codec decodes out."""
+"""Heads: feature maps in, what a codec decodes out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from posecli.console import PosecliError
@@ -42,6 +43,48 @@ class HeatmapHead(nn.Module):
         """Heatmaps (B, K, H, W) at 2 ** deconvolutions times the resolution of `features` (B, C, h, w)."""
         heatmaps: Tensor = self.final_layer(self.deconv_layers(features))
         return heatmaps
+
+
+class PyramidHead(nn.Module):
+    """Deconvolutions that each double the resolution and meet the backbone's own map there; then a heatmap a keypoint.
+
+    Lin et al., Feature Pyramid Networks, CVPR 2017. From the coarsest map alone, places take far longer to learn.
+    """
+
+    def __init__(
+        self, channels: Sequence[int], strides: Sequence[int], keypoints: int, deconv_filters: Sequence[int]
+    ) -> None:
+        """`channels` and `strides` are those of the backbone's maps, from fine to coarse."""
+        super().__init__()
+        places = {stride: place for place, stride in enumerate(strides)}
+        self.sources = [places.get(strides[-1] >> step) for step in range(1, len(deconv_filters) + 1)]
+        inputs = [channels[-1], *deconv_filters]
+        self.doublings = nn.ModuleList(
+            nn.Sequential(_deconvolution(before, filters, 4), nn.BatchNorm2d(filters))
+            for before, filters in zip(inputs[:-1], deconv_filters, strict=True)
+        )
+        self.sides = nn.ModuleList(
+            nn.Identity()
+            if source is None
+            else nn.Sequential(nn.Conv2d(channels[source], filters, 1, bias=False), nn.BatchNorm2d(filters))
+            for source, filters in zip(self.sources, deconv_filters, strict=True)
+        )
+        self.final_layer = nn.Conv2d(inputs[-1], keypoints, 1)
+        _normal(self.final_layer, 0.001)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Heatmaps (B, K, H, W) of a backbone's maps (B, C, h, w), from fine to coarse."""
+        features = maps[-1]
+        for doubling, side, source in zip(self.doublings, self.sides, self.sources, strict=True):
+            features = doubling(features)
+            features = F.relu(features if source is None else features + side(maps[source]))
+        heatmaps: Tensor = self.final_layer(features)
+        return heatmaps
+
+
+def seen_by(head: nn.Module, maps: Sequence[Tensor]) -> Tensor | Sequence[Tensor]:
+    """What a head on the backbone itself is given: all of its maps if it is a pyramid, else the coarsest."""
+    return maps if isinstance(head, PyramidHead) else maps[-1]
 
 
 def _deconvolution(inputs: int, outputs: int, kernel: int) -> nn.ConvTranspose2d:

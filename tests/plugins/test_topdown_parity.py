@@ -6,24 +6,27 @@ these weights and the reference's names is written in torch's format, imported, 
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from golden_rule import golden_input, golden_state, import_state
 from torch import Tensor
-from typer.testing import CliRunner
 
+from posecli import geometry
 from posecli.batch import Batch, collate
 from posecli.checkpoint import count_parameters, open_model
-from posecli.commands.import_ import import_app
 from posecli.datasets.coco import coco_dataset
+from posecli.images import read_image
 from posecli.losses.simcc import DiscreteKL
+from posecli.transforms import CropTransform
 from posecli.types import Dataset, People, Sample
 from posecli_topdown.model import TopDown
 
@@ -36,29 +39,6 @@ NETWORKS = {  # the reference's config -> ours, with settings
     "td-hm_vgg16-bn_8xb64-210e_coco-256x192": ("topdown/coco/resnet-50", "model.backbone.use=vgg"),
     "td-reg_res50_8xb64-210e_coco-256x192": ("topdown/coco/deeppose-resnet-50",),
 }
-
-
-def normal(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The noise that belongs to a name."""
-    return np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape)
-
-
-def weight(name: str, shape: list[int], role: str, kind: str, gain: float) -> Tensor:
-    """The value of a tensor by the golden README's table."""
-    if kind == "int64":
-        return torch.zeros(shape, dtype=torch.int64)
-    noise = normal(name, tuple(shape))
-    last = name.rsplit(".", 1)[-1]
-    if last == "running_var":
-        value = 1 + 0.1 * np.abs(noise)
-    elif last == "running_mean":
-        value = 0.1 * noise
-    elif len(shape) <= 1:
-        value = 1 + 0.1 * noise if last in {"weight", "gamma", "g", "scale"} else 0.05 * noise
-    else:
-        value = noise * (0.02 if shape[0] == 1 else gain / np.sqrt(np.prod(shape[1:])))
-    assert role == "param" or last.startswith("running_")
-    return torch.from_numpy(np.asarray(value, dtype=np.float32))
 
 
 @dataclass(frozen=True)
@@ -77,24 +57,6 @@ class Reference:
         ]
 
 
-def import_checkpoint(state: dict[str, Tensor], config: tuple[str, ...], folder: Path, older: bool) -> Path:
-    """What `posecli import mmpose` makes of a file with these weights, in the older naming and format if asked."""
-    if older:
-        state = {name.replace("head.", "keypoint_head.", 1): value for name, value in state.items()}
-    meta = {"mmpose_version": "0.29.0"} if older else {"epoch": 210, "iter": 10, "mmengine_version": "0.10.7"}
-    path = folder / "reference.pth"
-    content = {"state_dict": state, "meta": meta, "optimizer": {"state": {0: {"exp_avg": torch.zeros(3)}}}}
-    torch.save(content, path, _use_new_zipfile_serialization=not older)
-    options = ["--config", config[0], *(part for setting in config[1:] for part in ("--set", setting))]
-    result = CliRunner().invoke(import_app, [str(path), str(folder / "ours.safetensors"), *options])
-    path.unlink()
-    assert result.exception is None, result.output
-    assert f"matched: {len(state)}\n" in result.stdout
-    for side in ("missing in the checkpoint", "without a place in the model", "of another shape"):
-        assert f"{side}: 0\n" in result.stdout
-    return folder / "ours.safetensors"
-
-
 @pytest.fixture(scope="module", params=NETWORKS)
 def reference(
     request: pytest.FixtureRequest, golden: Path, tmp_path_factory: pytest.TempPathFactory
@@ -103,10 +65,15 @@ def reference(
     facts = json.loads((golden / f"{request.param}.json").read_text())
     with np.load(golden / f"{request.param}.npz") as archive:
         arrays = dict(archive)
-    state = {name: weight(name, shape, role, kind, facts["gain"]) for name, shape, role, kind in facts["state"]}
+    state = golden_state(facts)
     folder = tmp_path_factory.mktemp("parity")
     older = list(NETWORKS).index(request.param) % 2 == 1  # both namings and file formats, each on half of the networks
-    path = import_checkpoint(state, NETWORKS[request.param], folder, older)
+    if older:
+        state = {name.replace("head.", "keypoint_head.", 1): value for name, value in state.items()}
+    meta = {"mmpose_version": "0.29.0"} if older else {"epoch": 210, "iter": 10, "mmengine_version": "0.10.7"}
+    config, *settings = NETWORKS[request.param]
+    options = ["--config", config, *(part for setting in settings for part in ("--set", setting))]
+    path = import_state(state, folder, *options, meta=meta, older=older)
     model, _, header = open_model(path)
     assert isinstance(model, TopDown)
     assert (header.epoch, header.step) == ((0, 0) if older else (210, 10))
@@ -124,7 +91,7 @@ def test_parameters(reference: Reference) -> None:
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_raw_outputs(reference: Reference, channels_last: bool) -> None:
     """At most 1e-3 of what the input moves them by."""
-    images = torch.from_numpy(normal("input", tuple(reference.facts["input_shape"])).astype(np.float32))
+    images = golden_input(reference.facts["input_shape"])
     model = reference.model
     if channels_last:
         images = images.to(memory_format=torch.channels_last)
@@ -186,25 +153,67 @@ def loss_batch(reference: Reference, coco: Dataset) -> Batch:
     return batch_of(reference.model, chosen)
 
 
-def test_losses_and_gradients(reference: Reference, coco: Dataset) -> None:
-    """The loss within 1e-4, the gradients' norms within 1e-2, normalisation in evaluation mode."""
-    model = reference.model
-    batch = loss_batch(reference, coco)
-    inputs = model.normalize(batch.inputs["image"]).contiguous().numpy()
-    theirs = reference.arrays["loss.inputs#flat[::15]"]
-    assert np.abs(inputs.reshape(-1)[::15] - theirs).max() <= 0.02  # a grey level after normalisation is 0.0175
-    model.zero_grad()
+def rounded_matrix(box: np.ndarray, transform: CropTransform) -> np.ndarray:
+    """The reference's matrix for a box (4,), which is ours but for what is rounded.
+
+    UDP's matrix is in float32; else it is made of three points that are: the middle, the middle of the left side and
+    the corner of the right angle that these two begin.
+    """
+    width, height = transform.size
+    center, scale = geometry.box_center_scale(box.astype(np.float32), transform.padding)
+    scale = geometry.fit_aspect(scale, width / height)
+    if transform.unbiased:
+        return geometry.crop_matrix(center, scale, transform.size, unbiased=True).astype(np.float32)
+    source, target = (
+        np.array([(x, y), (x - half, y), (x - half, y + half)], dtype=np.float32)
+        for x, y, half in ((*center, scale[0] / 2), (width / 2, height / 2, width / 2))
+    )
+    return cv2.getAffineTransform(source, target)
+
+
+def rounded_batch(model: TopDown, batch: Batch) -> Batch:
+    """The batch with crops as the reference's matrix gives them: one grey level apart in 1 of 3,000 values."""
+    transform = model.evaluation_transform
+    pixels = []
+    for sample in batch.samples:
+        assert sample.people.boxes is not None
+        matrix = rounded_matrix(sample.people.boxes[0], transform)
+        pixels.append(cv2.warpAffine(read_image(sample.image), matrix, transform.size, flags=cv2.INTER_LINEAR))
+    rounded = torch.from_numpy(np.stack(pixels))
+    apart = (rounded.int() - batch.inputs["image"].int()).abs()
+    assert apart.max() <= 1
+    assert apart.float().mean() <= 1e-3
+    return dataclasses.replace(batch, inputs={**batch.inputs, "image": rounded})
+
+
+def loss_of(model: TopDown, batch: Batch) -> Tensor:
+    """The loss as the reference has it, which sums SimCC's over instances."""
     loss = torch.stack(list(model.losses(batch).values())).sum()
-    if isinstance(model.loss, DiscreteKL) and model.loss.average:
-        loss = loss * len(batch)  # the reference sums this loss over instances
+    return loss * len(batch) if isinstance(model.loss, DiscreteKL) and model.loss.average else loss
+
+
+def test_losses_and_gradients(reference: Reference, coco: Dataset) -> None:
+    """The loss within 1e-4, the gradients' norms within 1e-2, normalisation in evaluation mode.
+
+    The gradients are those of the reference's very pixels: single norms of MobileNetV2 and SimCC, all of them small,
+    move by up to 0.03 with the few pixels that its float32 matrix makes one grey level brighter or darker.
+    """
+    model = reference.model
+    own = loss_batch(reference, coco)
+    expected = reference.facts["losses_eval_mode"]["loss_kpt"]
+    with torch.inference_mode():
+        assert loss_of(model, own).item() == pytest.approx(expected, rel=1e-4)
+    batch = rounded_batch(model, own)
+    inputs = model.normalize(batch.inputs["image"]).contiguous().numpy()
+    np.testing.assert_allclose(inputs.reshape(-1)[::15], reference.arrays["loss.inputs#flat[::15]"], atol=1e-5)
+    model.zero_grad()
+    loss = loss_of(model, batch)
     loss.backward()
-    assert loss.item() == pytest.approx(reference.facts["losses_eval_mode"]["loss_kpt"], rel=1e-4)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
     norms = {name: value.grad.norm().item() for name, value in model.named_parameters() if value.grad is not None}
     ours, theirs = np.array(list(norms.values())), np.array(list(reference.facts["grad_norms"].values()))
     assert ours.shape == theirs.shape
-    assert np.linalg.norm(ours) == pytest.approx(reference.facts["grad_norm_total"], rel=1e-2)
     errors = np.abs(ours - theirs) / theirs
-    assert np.median(errors) <= 1e-2
-    # one grey level in 5 of 10,000 pixels, as warps of two machines differ, moves single norms by up to 0.04
-    assert errors.max() <= 5e-2, list(norms)[errors.argmax()]
+    assert errors.max() <= 1e-2, list(norms)[errors.argmax()]
+    assert np.linalg.norm(ours) == pytest.approx(reference.facts["grad_norm_total"], rel=1e-3)
     model.zero_grad(set_to_none=True)
