@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from posecli.config import DatasetConfig, Experiment, Fields, Layers, ModelConfig, dump, validate
+from posecli.config import DataConfig, Experiment, Fields, Layers, ModelConfig, dump, parse_setting, validate
 from posecli.console import PosecliError
 from posecli.datasets.detect import detect_dataset
 from posecli.plugins import catalog
@@ -18,26 +20,35 @@ from posecli.types import Dataset, FloatArray
 STEPS = 4_000  # training steps that a data set gets at least, as passes over it
 
 
-def experiment_for(layers: Layers, data: Path, seed: int = 0) -> tuple[Experiment, list[str]]:
+def experiment_for(
+    layers: Layers, data: Path, settings: Sequence[str] = (), seed: int = 0
+) -> tuple[Experiment, list[str]]:
     """The experiment on the user's data, and one sentence for everything that was read from the data.
 
-    `data` replaces the data section; what is filled in gives way to whatever a config or a setting states. Raises
-    PosecliError when the path is no dataset or nobody in it is labelled.
+    `data` replaces the datasets of `layers`; what is filled in gives way to whatever a config or a setting states, and
+    `settings`, as of `--set`, that speak of the data hold for the user's. Raises PosecliError when the path is no
+    dataset or nobody in it is labelled.
     """
     train, val, reason = detect_dataset(data, seed)
-    samples = train.build()
-    summary = summarize(samples)
+    own = Layers()
+    own.add({"train": dump(train), "val": dump(val)}, f"--data {data}")
+    for setting in settings:
+        own.add(parse_setting(setting).get("data", {}), f"--set {setting}")
+    samples = validate(DataConfig, own).train.build()
+    summary = dataclasses.replace(summarize(samples), input_size=_stated_size(layers))
     kind = _model_class(layers)
     model, model_reasons = kind.fields_for(summary)
-    schedule, schedule_reasons = train_fields(summary, kind.unit)
-    scores, score_reasons = eval_fields(summary)
+    scores, score_reason = eval_fields(summary)
     merged = Layers()
-    merged.add({"model": model, "train": schedule, "eval": scores}, f"chosen from {data}")
-    merged.add({key: value for key, value in layers.fields.items() if key != "data"}, "the config")
-    merged.add(data_fields(layers, train, val), f"--data {data}")
+    chosen = {"model": model, "train": train_fields(summary, kind.unit), "eval": scores}
+    merged.add(chosen, f"chosen from {data}")
+    merged.add(_without_datasets(layers.fields), "the config")
+    merged.add({"data": own.fields}, f"--data {data}")
     merged.origins.update({path: origin for path, origin in layers.origins.items() if path[:1] != ("data",)})
-    reasons = [reason, *model_reasons, *schedule_reasons, *score_reasons]
-    return validate(Experiment, merged), reasons
+    experiment = validate(Experiment, merged)
+    if experiment.eval.metrics != tuple(scores["metrics"]):
+        score_reason = f"metrics: {', '.join(experiment.eval.metrics)}, as stated"
+    return experiment, [reason, *model_reasons, schedule_reason(experiment, summary), score_reason]
 
 
 def _model_class(layers: Layers) -> type[ModelConfig]:
@@ -47,11 +58,19 @@ def _model_class(layers: Layers) -> type[ModelConfig]:
     return found
 
 
-def data_fields(layers: Layers, train: DatasetConfig, val: DatasetConfig) -> Fields:
-    """The data section: the user's data, with the loader's settings of the config."""
-    stated = layers.fields.get("data", {})
-    kept = {key: value for key, value in stated.items() if key not in ("train", "val")}
-    return {"data": {**kept, "train": dump(train), "val": dump(val)}}
+def _stated_size(layers: Layers) -> tuple[int, int] | None:
+    """The model's input size where a config or a setting states one; what is no size is refused later, by name."""
+    model = layers.fields.get("model", {})
+    match model.get("input_size") if isinstance(model, dict) else None:
+        case [int(width), int(height)]:
+            return width, height
+    return None
+
+
+def _without_datasets(fields: Fields) -> Fields:
+    """The fields with the loader's settings of the data section alone."""
+    data = {key: value for key, value in fields.get("data", {}).items() if key not in ("train", "val")}
+    return {**fields, "data": data}
 
 
 def summarize(samples: Dataset) -> DataSummary:
@@ -97,25 +116,39 @@ def uprightness(keypoints: FloatArray) -> float:
     return float(np.linalg.norm((steps[usable] / distances[usable, None]).mean(axis=0)))
 
 
-def train_fields(
-    summary: DataSummary, unit: Literal["instances", "pictures"] = "instances"
-) -> tuple[Fields, list[str]]:
+def train_fields(summary: DataSummary, unit: Literal["instances", "pictures"] = "instances") -> Fields:
     """Batch, epochs and schedule for so many instances, or pictures, where the network sees one of them at once."""
-    count = summary.instances if unit == "instances" else summary.pictures
+    count = _units(summary, unit)
     batch = int(np.clip(2 ** math.floor(math.log2(max(count / 8, 1))), 4, 32))
-    steps = math.ceil(count / batch)
+    steps = _steps(count, batch)
     epochs = int(np.clip(round(STEPS / steps / 10) * 10, 10, 300))
-    fields = {
+    return {
         "epochs": epochs,
         "batch_size": batch,
         "eval_every": max(epochs // 10, 1),
         "schedule": {"name": "cosine", "warmup_steps": min(200, steps * epochs // 10)},
     }
-    return fields, [f"schedule: {epochs} epochs of {steps} steps of {batch}, for {count} {unit}"]
 
 
-def eval_fields(summary: DataSummary) -> tuple[Fields, list[str]]:
-    """Metrics that can be computed."""
+def schedule_reason(experiment: Experiment, summary: DataSummary) -> str:
+    """How long training takes, whoever decided it."""
+    train, unit = experiment.train, experiment.model.unit
+    count = _units(summary, unit)
+    steps = _steps(count, train.batch_size)
+    return f"schedule: {train.epochs} epochs of {steps} steps of {train.batch_size}, for {count} {unit}"
+
+
+def _steps(count: int, batch: int) -> int:
+    """Steps of an epoch: the loader leaves an incomplete batch out, unless it is the only one."""
+    return max(1, count // batch)
+
+
+def _units(summary: DataSummary, unit: Literal["instances", "pictures"]) -> int:
+    return summary.instances if unit == "instances" else summary.pictures
+
+
+def eval_fields(summary: DataSummary) -> tuple[Fields, str]:
+    """Metrics of 2D keypoints that can be computed, and a sentence about them."""
     if summary.has_sigmas:
-        return {"metrics": ["ap", "pck"]}, ["metrics: AP and PCK@0.05 of the box"]
-    return {"metrics": ["pck", "epe"]}, ["metrics: PCK@0.05 of the box and EPE in pixels; no AP, sigmas are unknown"]
+        return {"metrics": ["ap", "pck"]}, "metrics: AP and PCK@0.05 of the box"
+    return {"metrics": ["pck", "epe"]}, "metrics: PCK@0.05 of the box and EPE in pixels; no AP, sigmas are unknown"

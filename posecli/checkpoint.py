@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from posecli.config import Experiment
-from posecli.console import PosecliError
+from posecli.console import PosecliError, listed
 from posecli.files import atomic_path
 from posecli.plugins import catalog
 from posecli.skeleton import Skeleton
@@ -64,11 +64,15 @@ class LoadReport:
         return (*self.mismatched, *self.missing)
 
     def summary(self) -> str:
-        """One line for the user: how much was loaded and which parts were not."""
+        """One line for the user: how much was loaded, and the first names of what was not."""
         loaded = f"{len(self.matched)} of {len(self.matched) + len(self.fresh)} tensors loaded"
-        started = f"; started fresh: {', '.join(self.fresh)}" if self.fresh else ""
-        unused = f"; not used: {', '.join(self.unexpected)}" if self.unexpected else ""
+        started = f"; {_counted('started fresh', self.fresh)}" if self.fresh else ""
+        unused = f"; {_counted('not used', self.unexpected)}" if self.unexpected else ""
         return loaded + started + unused
+
+
+def _counted(what: str, names: tuple[str, ...]) -> str:
+    return f"{len(names)} {what}: {listed(names)}"
 
 
 # --- writing and reading --------------------------------------------------------------------------------------------

@@ -10,9 +10,10 @@ import inspect
 import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, model_validator
@@ -165,6 +166,9 @@ class DataConfig(Config):
     share_decoding: bool = Field(
         False, description="decode a picture once for all of its people: faster, batches are less mixed"
     )
+    keep_pictures: int = Field(
+        0, ge=0, description="MB of training pictures that each loader process keeps in memory for the next epoch"
+    )
 
 
 class OptimizerConfig(Config):
@@ -256,16 +260,21 @@ def config_names() -> list[str]:
 
 
 def find_config(name: str) -> Path:
-    """The file for a path, a run folder or a config name. Raises ConfigError with the nearest name."""
+    """The file for a path, a run folder or a config name. Raises ConfigError with the nearest file or name."""
     direct = Path(name)
     for path in (direct, direct / "config.yaml"):
         if path.is_file():
             return path
     named = _named_config(name)
-    if named is None:
+    if named is not None:
+        return named
+    if direct.suffix not in (".yaml", ".yml"):
         known = suggest(name, config_names())
         raise ConfigError(f"no config {name!r}: no such file, and no config of that name; {known}")
-    return named
+    files = [*map(str, direct.parent.glob("*.y*ml")), *(f"{config}.yaml" for config in config_names())]
+    near = get_close_matches(str(direct), files, n=1)
+    hint = f"did you mean {near[0]}?" if near else "`posecli list configs` names those that need no path"
+    raise ConfigError(f"no config file {name} (looked for {direct.absolute()}); {hint}")
 
 
 def _named_config(name: str) -> Path | None:
@@ -448,13 +457,18 @@ def layers_of(name: str | None, settings: Sequence[str] = ()) -> Layers:
 def _fault(kind: type[Config], fault: Any, layers: Layers) -> str:
     """One line for a pydantic error: file or option, key, what is wrong, the value."""
     path = _stated(layers.fields, [str(part) for part in fault["loc"]], fault["type"] == "missing")
+    if fault["type"].startswith("union_tag"):  # one of several configs, told apart by a key such as `task`
+        path = [*path, fault["ctx"]["discriminator"].strip("'")]
     origin = layers.origin(path)
     where = f"{origin}: {'.'.join(path)}" if origin else ".".join(path)
     if fault["type"] == "extra_forbidden":
         known = _fields_at(kind, layers.fields, path[:-1])
         return f"{where}: unknown key; {suggest(path[-1], known)}" if known else f"{where}: unknown key"
-    if fault["type"] == "missing":
+    if fault["type"] in ("missing", "union_tag_not_found"):
         return f"{where}: a value is required"
+    if fault["type"] == "union_tag_invalid":
+        tag, known = fault["ctx"]["tag"], re.findall("'([^']*)'", fault["ctx"]["expected_tags"])
+        return f"{where}: {tag!r} is none of {', '.join(known)}; {suggest(tag, known)}"
     message = fault["msg"].removeprefix("Value error, ")
     if isinstance(fault["input"], Mapping) or repr(fault["input"]) in message:
         return f"{where}: {message}"
@@ -462,13 +476,15 @@ def _fault(kind: type[Config], fault: Any, layers: Layers) -> str:
 
 
 def _stated(fields: Any, path: Sequence[str], missing: bool) -> list[str]:
-    """`path` as far as `fields` goes: pydantic appends the names of types it tried. A missing key is one beyond."""
+    """`path` as far as `fields` goes, without the names of types that pydantic puts in. A missing key is one beyond."""
     found: list[str] = []
-    for part in path:
+    for left, part in enumerate(path, start=1 - len(path)):
         if isinstance(fields, Mapping) and part in fields:
             fields = fields[part]
         elif isinstance(fields, list) and part.isdigit() and int(part) < len(fields):
             fields = fields[int(part)]
+        elif left:
+            continue  # the name of the type that was tried, as of one of several kinds of heads
         else:
             return [*found, part] if missing else found
         found.append(part)
@@ -477,23 +493,39 @@ def _stated(fields: Any, path: Sequence[str], missing: bool) -> list[str]:
 
 def _fields_at(kind: type[Config], fields: Any, path: Sequence[str]) -> list[str]:
     """The keys allowed at `path`, following the components that `fields` names; empty where it cannot be told."""
+    annotation: Any = kind
     for part in path:
+        if get_origin(annotation) is dict:
+            annotation = get_args(annotation)[1]
+        else:
+            chosen = _chosen(annotation, fields)
+            annotation = chosen.model_fields[part].annotation if chosen and part in chosen.model_fields else None
         fields = fields.get(part) if isinstance(fields, Mapping) else None
-        annotation = kind.model_fields[part].annotation if part in kind.model_fields else None
-        candidates = [found for found in (annotation, *get_args(annotation)) if inspect.isclass(found)]
-        configs = [found for found in candidates if issubclass(found, Config)]
-        if not configs:
-            return []
-        kind = _chosen(configs[0], fields)
-    return [*kind.model_fields, *(["use"] if issubclass(kind, Component) else [])]
+    found = _chosen(annotation, fields)
+    return [] if found is None else [*found.model_fields, *(["use"] if issubclass(found, Component) else [])]
 
 
-def _chosen(kind: type[Config], fields: Any) -> type[Config]:
-    """The component that `fields` names with `use`, else `kind` itself."""
-    use = fields.get("use") if isinstance(fields, Mapping) else fields
-    if issubclass(kind, Component) and isinstance(use, str):
-        return catalog().components.get(kind.kind, {}).get(use, kind)
+def _chosen(annotation: Any, fields: Any) -> type[Config] | None:
+    """The config that `fields` are for: of several the one with such a tag, the component that `use` names."""
+    configs = _configs(annotation)
+    stated = fields if isinstance(fields, Mapping) else {"use": fields}
+    tagged = [
+        config
+        for config in configs
+        if any(get_args(field.annotation) == (stated.get(name),) for name, field in config.model_fields.items())
+    ]
+    kind = next(iter(tagged or configs), None)
+    if kind is not None and issubclass(kind, Component) and isinstance(stated.get("use"), str):
+        return catalog().components.get(kind.kind, {}).get(stated["use"], kind)
     return kind
+
+
+def _configs(annotation: Any) -> list[type[Config]]:
+    """The configs that an annotation allows, by itself or in a union; a dict's keys are no config's."""
+    if inspect.isclass(annotation) and issubclass(annotation, Config):
+        return [annotation]
+    parts = () if get_origin(annotation) is dict else get_args(annotation)
+    return [config for part in parts for config in _configs(part)]
 
 
 def dump(config: Config) -> Fields:

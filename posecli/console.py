@@ -84,8 +84,12 @@ def _finite(value: Any) -> Any:
 
 def few(values: Sequence[object], limit: int = 5) -> str:
     """The first of some values, for a message: `'a', 'b' ...`; `none` when there are none."""
-    shown = ", ".join(map(repr, values[:limit]))
-    return f"{shown} ..." if len(values) > limit else shown or "none"
+    return listed([repr(value) for value in values], limit) or "none"
+
+
+def listed(names: Sequence[str], limit: int = 3) -> str:
+    """The first of some names, for a message: `a, b, c ...`."""
+    return ", ".join(names[:limit]) + (" ..." if len(names) > limit else "")
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> None:

@@ -92,12 +92,12 @@ def convert(
     _check_place(config, files, force)
     dataset = _numbered(config.refusing(strict).build())
     dataset, missing = _without_missing(dataset, strict)
-    for file in files.values():
-        file.unlink(missing_ok=True)
-    names, copied = place_pictures(dataset, out / PICTURES, copy)
     indices = dict(
         zip(("train", "val"), split_dataset(dataset, np.arange(len(dataset)), val, seed, order), strict=True)
     )
+    for file in files.values():
+        file.unlink(missing_ok=True)
+    names, copied = place_pictures(dataset, out / PICTURES, copy)
     sides = []
     for side in ("val", "train"):
         if side == "train" or len(indices["val"]):
@@ -107,7 +107,18 @@ def convert(
     placed = sum(1 for name in names if name)
     moves = {"keypoints_3d", "track_id"} <= set(dataset.people.extra)
     pairs = "hand_type" in dataset.people.extra
-    return Conversion(dataset.name, tuple(reversed(sides)), missing, placed, copied, moves, dataset.notes, pairs)
+    notes = (*dataset.notes, *_left_out(dataset, writer, sides))
+    return Conversion(dataset.name, tuple(reversed(sides)), missing, placed, copied, moves, notes, pairs)
+
+
+def _left_out(dataset: Dataset, writer: Writer, sides: Sequence[Side]) -> Iterator[str]:
+    """What the files do not hold and somebody may look for."""
+    dropped = writer.dropped(dataset)
+    if dropped:
+        yield f"columns that are not written: {', '.join(dropped)}"
+    for side in sides:
+        if not side.labelled:
+            yield f"nobody is labelled in {side.file}; for another split choose another --seed or --val"
 
 
 def _check_place(config: DatasetConfig, files: dict[str, Path], force: bool) -> None:
@@ -218,5 +229,6 @@ def _write_pixels(image: ImageSource, target: Path) -> None:
 
     from posecli.images import read_image
 
+    _, encoded = cv2.imencode(target.suffix, cv2.cvtColor(read_image(image), cv2.COLOR_RGB2BGR))
     with _whole(target) as temporary:
-        cv2.imwrite(str(temporary), cv2.cvtColor(read_image(image), cv2.COLOR_RGB2BGR))
+        temporary.write_bytes(encoded.tobytes())  # unlike cv2.imwrite it raises when the disk is full

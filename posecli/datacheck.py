@@ -20,12 +20,15 @@ import numpy as np
 from posecli import console
 from posecli.console import PosecliError
 from posecli.conversion import picture_names
-from posecli.datasets.coco import parse_json
+from posecli.datasets.coco import collection_paused, parse_json
 from posecli.datasets.coco_skeleton import find_sidecar, flip_faults, from_fields, read_skeleton, to_fields
 from posecli.datasets.coco_writer import annotation_records, category_records, image_records
 from posecli.datasets.config import InterHandConfig, KnownKeypointsConfig
 from posecli.datasets.detect import coco_like, detect_dataset
+from posecli.datasets.interhand import Faults, assemble, find_data, read_files
+from posecli.datasets.interhand import check as check_files
 from posecli.datasets.pictures import find_pictures, picture_size
+from posecli.datasets.published_crowds import is_published
 from posecli.skeleton import house_skeleton
 from posecli.types import BoolArray, Dataset, FloatArray
 
@@ -64,6 +67,7 @@ RULES: dict[str, Rule] = {
     "D210": Rule("note", "visibility is not 0, 1 or 2", "whatever is above 0 counts as labelled"),
     "D211": Rule("note", "num_keypoints is not the number of labelled keypoints", "COCO's evaluation uses it"),
     "D212": Rule("fault", "annotation record without id or image_id", "the file is refused"),
+    "D213": Rule("fault", "annotation or picture that InterHand2.6M's reader cannot use", "it is left out"),
     "D301": Rule("fault", "no category lists keypoints", "the file is refused"),
     "D302": Rule("fault", "bad flip pairs", "mirrored pictures would get wrong labels; the file is refused"),
     "D303": Rule("note", "flip pairs are unknown", "no picture is mirrored; give flip_pairs in the category"),
@@ -147,9 +151,7 @@ def check(path: Path, images: Path | None = None, decode: bool = True) -> list[C
     not only its header. Raises PosecliError when there is nothing that could be checked.
     """
     files = [path] if path.is_file() and path.suffix.lower() == ".json" else _annotation_files(path)
-    if not files:
-        return [_check_dataset(path, decode)]
-    checked = [_check_file(file, images, decode) for file in files]
+    checked = [_check_file(file, images, decode) for file in files] or _check_dataset(path, decode)
     for first, second in itertools.combinations(checked, 2):
         if {"train", "val"} == {Path(first.file).stem, Path(second.file).stem}:
             second.add("D106", sorted(str(shared) for shared in first.paths & second.paths))
@@ -159,11 +161,11 @@ def check(path: Path, images: Path | None = None, decode: bool = True) -> list[C
 def _check_file(file: Path, images: Path | None, decode: bool) -> Checked:
     """An annotation file as it stands; datasets of known keypoints are held to those, not to what the file says."""
     config = coco_like(file)
-    if isinstance(config, InterHandConfig):  # what reading leaves out is named there
-        return _check_read(str(file), config.model_copy(update={"images": images}).refusing().build(), decode)
+    if isinstance(config, InterHandConfig):
+        return _check_interhand(str(file), config.model_copy(update={"images": images}), decode)
     document = parse_json(file)
     if isinstance(config, KnownKeypointsConfig):
-        if isinstance(document, list):
+        if is_published(document):
             return _check_read(str(file), config.model_copy(update={"images": images}).build(), decode)
         fields = to_fields(house_skeleton(config.skeleton))
         document["categories"] = [{**record, **fields} for record in document.get("categories", ())]
@@ -178,10 +180,32 @@ def _annotation_files(folder: Path) -> list[Path]:
     return [file for file in files if len(files) == 1 or isinstance(_table(parse_json(file), "images"), list)]
 
 
-def _check_dataset(path: Path, decode: bool) -> Checked:
-    """Another format: read as a dataset, then checked as the COCO records it would be written as."""
-    config, _, _ = detect_dataset(path)
-    return _check_read(str(path), config.model_copy(update={"split": None}).build(), decode)
+def _check_dataset(path: Path, decode: bool) -> list[Checked]:
+    """Another format: its sides are read as datasets, then checked as the COCO records they would be written as."""
+    sides = [config.model_copy(update={"split": None}) for config in detect_dataset(path)[:2]]
+    if sides[0] == sides[1]:  # one that is split by drawing
+        sides = sides[:1]
+    return [
+        _check_interhand(f"{side.path} {side.part or ''}".strip(), side, decode)
+        if isinstance(side, InterHandConfig)
+        else _check_read(str(side.path), side.build(), decode)
+        for side in sides
+    ]
+
+
+@collection_paused()
+def _check_interhand(name: str, config: InterHandConfig, decode: bool) -> Checked:
+    """InterHand2.6M's three files: what reading leaves out, and the rest of it by the other rules."""
+    files = read_files(find_data(config.path, config.part, config.subset))
+    faults = Faults()
+    usable = check_files(files, faults)
+    if usable.annotations:
+        report = _check_read(name, assemble(files, usable, config.images), decode)
+    else:
+        report = Checked(name, len(files.images), len(files.annotations))
+    for (reason, kind), found in faults.found.items():
+        report.add("D213", (f"{kind} {which}: {reason}" for which in found))
+    return report
 
 
 def _check_read(name: str, dataset: Dataset, decode: bool) -> Checked:
@@ -254,14 +278,11 @@ def _picture_paths(file: Path | None, records: Sequence[Record], images: Path | 
         return []
     if file is not None:
         try:
-            images = find_pictures(file, str(records[0]["file_name"]), images)
+            images = find_pictures(file, [str(record["file_name"]) for record in records], images)
         except PosecliError:
             if images is not None:
                 raise
-            # the first picture may be the one that is missing
-            near = (file.parent, file.parent / "images", file.parent.parent / "images")
-            names = [str(record["file_name"]) for record in records]
-            images = next((place for place in near if any((place / name).is_file() for name in names)), file.parent)
+            images = file.parent  # they are all missing
     assert images is not None
     return [(images / str(record["file_name"]), record) for record in records]
 

@@ -104,6 +104,11 @@ def _device() -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if ranks.get_backend() == "nccl" else torch.device("cpu")
 
 
+def cores() -> int:
+    """How many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def launch(nproc: int, argv: Sequence[str]) -> int:
     """Run `posecli ARGV` in `nproc` processes on this machine, as torchrun does, and return the exit code.
 
@@ -115,8 +120,7 @@ def launch(nproc: int, argv: Sequence[str]) -> int:
 
     if nproc > 1 and launched():
         raise PosecliError("--nproc starts processes itself: leave it out under torchrun")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // nproc)))  # else every rank takes every core
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // nproc)))  # else every rank takes every core
     logging.disable(logging.CRITICAL)  # the ranks say themselves what is wrong
     config = LaunchConfig(
         min_nodes=1,

@@ -216,6 +216,18 @@ def _draw_box(canvas: ImageArray, box: FloatArray, color: Color, width: float) -
         cv2.rectangle(canvas, fixed(box[:2]), fixed(box[2:]), color, thickness, cv2.LINE_AA, SHIFT)
 
 
+def enlarge(image: ImageArray, least: int) -> tuple[ImageArray, int]:
+    """The picture a whole number of times as large, so that its height is `least` pixels or more; and that number.
+
+    Pixel (x, y) becomes the pixels around ((x + 0.5) times - 0.5, (y + 0.5) times - 0.5).
+    """
+    times = max(1, math.ceil(least / max(1, image.shape[0])))
+    if times == 1:
+        return image, 1
+    size = (image.shape[1] * times, image.shape[0] * times)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_CUBIC), np.uint8), times
+
+
 def contact_sheet(
     images: Sequence[ImageArray],
     columns: int,

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from posecli import console, distributed
 from posecli.algorithm import Algorithm
-from posecli.config import parse_metric
+from posecli.config import DataConfig, Layers, dump, parse_metric, parse_setting, validate
 from posecli.console import PosecliError, few
 from posecli.data import Loader, unit_loader
 from posecli.datasets.config import StoredDatasetConfig
 from posecli.datasets.detect import coco_like, detect_dataset
+from posecli.datasets.pictures import PicturePaths
 from posecli.interop.detections import detected_dataset
+from posecli.mapping import map_skeleton
 from posecli.metrics.metric import Metric, Score
 from posecli.results import ResultsHeader, decode_people, encode_people, iterate_results, read_header
 from posecli.skeleton import Skeleton
 from posecli.trained import Trained, open_trained
-from posecli.types import Dataset, Prediction
+from posecli.types import Dataset, Prediction, SampleId
 
 
 @dataclass(frozen=True)
@@ -53,18 +57,21 @@ def evaluate_model(
     """Predict with a run or checkpoint and score it; on its own validation data unless `data` says otherwise.
 
     `boxes` is a detections file to look into instead of the true boxes. `settings` are KEY=VALUE over the
-    checkpoint's config. `with_guess` scores the mean pose of the model's training data as well. Raises PosecliError
-    when something is missing or does not fit.
+    checkpoint's config; with `data`, those of data.val are of that data. `with_guess` scores the mean pose of the
+    model's training data as well. Raises PosecliError when something is missing or does not fit.
     """
     from posecli.training import choose_device
 
     place = choose_device(device)
     distributed.join(place)
-    trained = open_trained(model, place, settings=settings, threshold=0.05)
-    truth = _validation(trained, data, strict)
+    of_data = [setting for setting in settings if data is not None and _speaks_of_data(setting)]
+    rest = [setting for setting in settings if setting not in of_data]
+    trained = open_trained(model, place, settings=rest, threshold=0.05)
+    truth = _validation(trained, data, of_data, strict)
     for note in truth.notes:
         _say(console.note, note)
-    _check_skeletons(trained.algorithm.skeleton, truth)
+    truth = _in_joints_of(trained.algorithm.skeleton, truth)
+    check_pictures(trained.algorithm, truth)
     chosen = build_metrics(metrics, truth.skeleton) if metrics else _possible(_metrics(trained, truth), truth.skeleton)
     predictions = predict_dataset(
         trained.algorithm,
@@ -83,16 +90,30 @@ def evaluate_results(results: Path, data: Path, metrics: Sequence[str] = ()) -> 
     """Score a results file against labelled data, without any model. Raises PosecliError when they do not fit."""
     header = read_header(results)
     predictions = list(iterate_results(results))
-    truth = _labels(data)
-    _check_skeletons(header.skeleton, truth)
+    truth = _in_joints_of(header.skeleton, _labels(data))
+    predictions = _by_file_name(predictions, truth)
     dimensions = next((one.people.keypoints.shape[2] for one in predictions if len(one.people)), 2)
     chosen = build_metrics(metrics or usual_metrics(truth.skeleton, dimensions), truth.skeleton)
     return Evaluation(truth, predictions, score(truth, predictions, chosen), header)
 
 
-def scored_data(path: Path, strict: bool = False) -> Dataset:
-    """What to score against at `path`: all of an annotation file, else the validation side of what `train` takes."""
-    return _scored_config(path).refusing(strict).build()
+def scored_data(path: Path, settings: Sequence[str] = (), strict: bool = False) -> Dataset:
+    """What to score against at `path`: all of an annotation file, else the validation side of what `train` takes.
+
+    `settings` are KEY=VALUE of data.val over what was found there.
+    """
+    layers = Layers()
+    found = dump(_scored_config(path))
+    layers.add({"train": found, "val": found}, f"--data {path}")
+    for setting in settings:
+        layers.add(parse_setting(setting)["data"], f"--set {setting}")
+    return validate(DataConfig, layers).val.refusing(strict).build()
+
+
+def _speaks_of_data(setting: str) -> bool:
+    """Whether KEY=VALUE is one of data.val."""
+    fields = parse_setting(setting).get("data")
+    return isinstance(fields, dict) and set(fields) == {"val"}
 
 
 def _scored_config(path: Path) -> StoredDatasetConfig:
@@ -158,8 +179,8 @@ def build_metrics(texts: Sequence[str], skeleton: Skeleton) -> list[Metric]:
 
 def usual_metrics(skeleton: Skeleton, dimensions: int = 2) -> tuple[str, ...]:
     """What to score with where nobody said: AP where there are sigmas, and PCK; errors of 3D poses with and without
-    alignment."""
-    if dimensions == 3:
+    alignment, where the skeleton has a root to measure them from."""
+    if dimensions == 3 and skeleton.roots:
         return ("mpjpe", "p-mpjpe")
     return ("pck", "epe") if skeleton.sigmas is None else ("ap", "pck")
 
@@ -186,10 +207,10 @@ def score(truth: Dataset, predictions: Sequence[Prediction], metrics: Sequence[M
     return [one for metric in metrics for one in metric.compute(truth, people)]
 
 
-def _validation(trained: Trained, data: Path | None, strict: bool = False) -> Dataset:
+def _validation(trained: Trained, data: Path | None, settings: Sequence[str], strict: bool) -> Dataset:
     """The data to score on."""
     if data is not None:
-        return scored_data(data, strict)
+        return scored_data(data, settings, strict)
     if trained.experiment is None:
         raise PosecliError(f"{trained.name} brings no data of its own: say what to score it on with --data")
     return trained.experiment.data.val.refusing(strict).build()
@@ -223,20 +244,64 @@ def _say(speak: Callable[[str], None], message: str) -> None:
         speak(message)
 
 
-def _check_skeletons(predicted: Skeleton, truth: Dataset) -> None:
-    """Raise PosecliError for another number of keypoints; warn about other names."""
+def _in_joints_of(predicted: Skeleton, truth: Dataset) -> Dataset:
+    """The truth in the joints that are predicted: itself, or where it has the same names elsewhere, found by names.
+
+    Raises PosecliError for another number of keypoints, or names that do not lead to all of them; warns where no name
+    but the number is the same.
+    """
     wanted = truth.skeleton
     if len(predicted) != len(wanted):
         raise PosecliError(
             f"{len(predicted)} keypoints a person are predicted (skeleton {predicted.name!r}), the data "
             f"{truth.name!r} has {len(wanted)} (skeleton {wanted.name!r}): score against data of the same skeleton"
         )
-    if predicted.names != wanted.names:
-        other = next((a, b) for a, b in zip(predicted.names, wanted.names, strict=True) if a != b)
-        _say(
-            console.warn,
-            f"keypoints are named otherwise in the data: {other[0]!r} is predicted where it has {other[1]!r}",
+    others = [(mine, its) for mine, its in zip(predicted.names, wanted.names, strict=True) if mine != its]
+    if not others:
+        return truth
+    (mine, its), moved = others[0], {mine for mine, _ in others} & set(wanted.names)
+    if not moved:
+        _say(console.warn, f"keypoints are named otherwise in the data: {mine!r} is predicted where it has {its!r}")
+        return truth
+    _say(console.note, f"{truth.name}: its keypoints, in another order than the model's, are taken by their names")
+    mapped = map_skeleton(wanted, predicted)
+    return dataclasses.replace(truth, skeleton=predicted, people=mapped.people(truth.people))
+
+
+def check_pictures(algorithm: Algorithm, samples: Dataset) -> None:
+    """Raise PosecliError where a model that looks at pictures is given motion that nobody filmed."""
+    if algorithm.needs == "keypoints":
+        return
+    images = samples.images
+    if isinstance(images, PicturePaths):
+        missing = int((images.names == "").sum())
+    else:
+        missing = sum(isinstance(image, np.ndarray) and not image.size for image in images)
+    if missing:
+        raise PosecliError(
+            f"{samples.name}: {missing} of its {len(samples)} frames have no picture, which this model looks at; "
+            "a lifter learns from such data: --algo lifter"
         )
+
+
+def _by_file_name(predictions: list[Prediction], truth: Dataset) -> list[Prediction]:
+    """Predictions that are named by their pictures' paths, as `infer` names them, under the truth's own ids.
+
+    Those stay that are known by their ids already, and those whose picture's name is no picture's of the truth, or is
+    that of several.
+    """
+    known = set(truth.ids)
+    if any(prediction.id in known for prediction in predictions):
+        return predictions
+    ids: dict[str, list[SampleId]] = {}
+    for sample_id, image in zip(truth.ids, truth.images, strict=True):
+        if isinstance(image, Path):
+            ids.setdefault(image.name, []).append(sample_id)
+    found = {prediction.id: ids.get(Path(str(prediction.id)).name, []) for prediction in predictions}
+    return [
+        dataclasses.replace(prediction, id=found[prediction.id][0]) if len(found[prediction.id]) == 1 else prediction
+        for prediction in predictions
+    ]
 
 
 def _possible(texts: Sequence[str], skeleton: Skeleton) -> list[Metric]:

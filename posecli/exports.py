@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from posecli.files import write_bytes
-from posecli.sources import Frame, Source
+from posecli.sources import Frame, Source, output_stems
 from posecli.types import Prediction
 
 MakeFiles = Callable[[Prediction], Mapping[str, bytes]]
@@ -17,13 +17,10 @@ class Exports:
     """Writes the files of pictures as they come, under the pictures' names. Frames of videos have none."""
 
     def __init__(self, sources: Sequence[Source], folder: Path, make: MakeFiles) -> None:
-        """Stems that several of the sources share are numbered."""
+        """The stems are those of the overlays."""
         self.make = make
-        self.stems: dict[Source, Path] = {}
-        taken: set[str] = set()
-        for source in sources:
-            if source.kind == "picture":
-                self.stems[source] = folder / _free_stem(Path(source.name).stem, taken)
+        stems = output_stems(sources).items()
+        self.stems = {source: folder / stem for source, stem in stems if source.kind == "picture"}
 
     def write(self, frame: Frame, prediction: Prediction) -> None:
         """Write what there is of a frame. Raises RunFailed when the disk is full."""
@@ -32,11 +29,3 @@ class Exports:
             return
         for suffix, content in self.make(prediction).items():
             write_bytes(stem.with_name(stem.name + suffix), content)
-
-
-def _free_stem(stem: str, taken: set[str]) -> str:
-    number = 1
-    while (candidate := f"{stem}{f'-{number}' if number > 1 else ''}").lower() in taken:  # some systems take A for a
-        number += 1
-    taken.add(candidate.lower())
-    return candidate

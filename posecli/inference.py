@@ -17,7 +17,8 @@ from types import FrameType
 import numpy as np
 
 from posecli import console, distributed
-from posecli.console import PosecliError
+from posecli.console import PosecliError, listed
+from posecli.detection import BoxFile
 from posecli.drawing import PAPER, draw_people
 from posecli.exports import Exports
 from posecli.films import Film, Numbering, Smoothing, Step, films, patience, refine
@@ -29,7 +30,7 @@ from posecli.skeleton import Skeleton
 from posecli.smoothing import Smoother
 from posecli.sources import Frame, Reader, Source, prefetch
 from posecli.tracking import Measure, make_tracker
-from posecli.types import ImageArray, Prediction, SampleId
+from posecli.types import IN_PICTURE, ImageArray, People, Prediction, SampleId
 
 RESULTS = "results.jsonl"
 POSE2D = "pose2d.jsonl"
@@ -336,23 +337,34 @@ def chunked(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
 
 
 def _check_boxes(predictor: Predictor, sources: Sequence[Source]) -> None:
-    """Raises PosecliError when a box file knows none of the pictures, and says which ones it leaves out."""
+    """Raises PosecliError when a box file knows none of the sources, and says which ones it leaves out."""
     if not isinstance(predictor.find_boxes, BoxesFromFile):
         return
     file = predictor.find_boxes.file
-    pictures = [source.name for source in sources if source.kind == "picture"]
-    missing = [name for name in pictures if not file.knows(name)]
-    if pictures and len(missing) == len(sources):
+    missing = [source for source in sources if not _knows(file, source)]
+    pictures = [source.name for source in missing if source.kind == "picture"]
+    videos = [source.name for source in missing if source.kind != "picture"]
+    form = f"frames are named {Path(videos[0]).name}#FRAME, from {Path(videos[0]).name}#0" if videos else ""
+    if missing and len(missing) == len(sources):
+        none = [f"none of the pictures, such as {pictures[0]}"] if pictures else []
+        none += [f"no frame of {videos[0]} ({form})"] if videos else []
         raise PosecliError(
-            f"the box file {file.path} names none of the pictures, such as {pictures[0]}; "
+            f"the box file {file.path} names {', and '.join(none)}; "
             f"it has boxes for {', '.join(list(file.boxes)[:3]) or 'nothing'}"
         )
-    if missing and distributed.rank() == 0:
-        console.warn(f"{len(missing)} pictures are not in {file.path}, so nobody is looked for in {_few(missing)}")
+    if distributed.rank() != 0:
+        return
+    if pictures:
+        console.warn(f"{len(pictures)} pictures are not in {file.path}, so nobody is looked for in {listed(pictures)}")
+    if videos:
+        console.warn(f"no frame of {listed(videos)} is in {file.path}, so nobody is looked for there; {form}")
 
 
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+def _knows(file: BoxFile, source: Source) -> bool:
+    """Whether a box file names a picture, or any frame of a video."""
+    if source.kind == "picture":
+        return file.knows(source.name)
+    return any(key.startswith((f"{source.name}#", f"{Path(source.name).name}#")) for key in file.boxes)
 
 
 def _put_together(found: Found, files: Files) -> Found:
@@ -401,8 +413,9 @@ def _join_parts(files: Files, name: str) -> None:
 def _write_formats(out: Path, tracked: bool) -> None:
     """COCO results (of 2D keypoints) and long CSV, from the results file, one prediction at a time."""
     results = out / RESULTS
-    dimensions = next((p.people.keypoints.shape[2] for p in iterate_results(results) if len(p.people)), 2)
-    if dimensions == 2:
+    first = next((p.people for p in iterate_results(results) if len(p.people)), People.empty(0))
+    dimensions = first.keypoints.shape[2]
+    if dimensions == 2 or IN_PICTURE in first.extra:
         to_coco_json(out / COCO_RESULTS, iterate_results(results))
     write_csv(out / CSV_RESULTS, iterate_results(results), read_header(results).skeleton, dimensions, tracked)
 

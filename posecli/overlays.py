@@ -11,7 +11,7 @@ import numpy as np
 
 from posecli.console import PosecliError, RunFailed
 from posecli.files import atomic_path, write_bytes
-from posecli.sources import USUAL_RATE, Frame, Source
+from posecli.sources import USUAL_RATE, Frame, Source, output_stems
 from posecli.types import ImageArray
 
 KEPT_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -19,31 +19,27 @@ QUALITY = 92
 
 
 def overlay_paths(sources: Sequence[Source], folder: Path) -> dict[Source, Path]:
-    """Where each source's overlay goes: its own file name, numbered where two are the same.
+    """Where each source's overlay goes: its own file name, numbered where two have the same stem.
 
     Raises PosecliError when an overlay would take the place of a source.
     """
     originals = {source.place.resolve() for source in sources if isinstance(source.place, Path)}
     paths: dict[Source, Path] = {}
-    taken: set[str] = set()
-    for source in sources:
-        path = folder / _free_name(source, taken)
+    for source, stem in output_stems(sources).items():
+        path = folder / (stem + _suffix(source))
         if path.resolve() in originals:
             raise PosecliError(
                 f"the overlay {path} would take the place of its source: choose another folder with --out"
             )
-        taken.add(path.name.lower())  # some file systems take A.jpg for a.jpg
         paths[source] = path
     return paths
 
 
-def _free_name(source: Source, taken: set[str]) -> str:
-    name = Path(source.name)
-    suffix = ".mp4" if source.kind != "picture" else name.suffix if name.suffix.lower() in KEPT_SUFFIXES else ".jpg"
-    number = 1
-    while (candidate := f"{name.stem}{f'-{number}' if number > 1 else ''}{suffix}").lower() in taken:
-        number += 1
-    return candidate
+def _suffix(source: Source) -> str:
+    if source.kind != "picture":
+        return ".mp4"
+    suffix = Path(source.name).suffix
+    return suffix if suffix.lower() in KEPT_SUFFIXES else ".jpg"
 
 
 class Overlays:

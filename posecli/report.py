@@ -179,12 +179,15 @@ def _write(
 def write_samples(
     path: Path, algorithm: Algorithm, truth: Dataset, predictions: Iterable[Prediction], count: int = 8
 ) -> None:
-    """Draw `count` samples, spread over the data: the truth beside the prediction, and for 3D poses the 2D input."""
+    """Draw `count` samples, spread over the data: the truth beside the prediction, and before them the 3D's input."""
     found = {prediction.id: prediction for prediction in predictions}
     wanted = [index for index in range(len(truth)) if truth.ids[index] in found]
+    if not wanted:
+        return
     chosen = [wanted[place] for place in np.unique(np.linspace(0, len(wanted) - 1, count).round().astype(int))]
-    pairs = [(truth[index], found[truth.ids[index]]) for index in (chosen if wanted else [])]
-    if any(prediction.people.keypoints.shape[2] == 3 for _, prediction in pairs):
+    pairs = [(truth[index], found[truth.ids[index]]) for index in chosen]
+    solid = any(prediction.people.keypoints.shape[2] == 3 for _, prediction in pairs)
+    if solid and algorithm.needs == "keypoints":
         lifted = [view for pair in pairs for view in _views_in_3d(algorithm.skeleton, *pair)]
         titles = ["2D input", "truth", "prediction"] * len(pairs)
         write_image(path, contact_sheet(lifted, 3, cell=(512, 256), titles=titles))
@@ -195,10 +198,28 @@ def write_samples(
             image = read_image(sample.image)
         except UnreadableImage:
             continue
-        pictures += [algorithm.draw(image, shown) for shown in (Prediction(sample.id, sample.people), prediction)]
-    if pictures:
-        titles = ["truth", "prediction"] * (len(pictures) // 2)
-        write_image(path, contact_sheet(pictures, 4, cell=(256, 256), titles=titles))
+        drawn = [algorithm.draw(image, shown) for shown in (Prediction(sample.id, sample.people), prediction)]
+        pictures += [image, *drawn] if solid else drawn
+    if not pictures:
+        return
+    if solid:
+        rows = [_row_of(pictures[start : start + 3]) for start in range(0, len(pictures), 3)]
+        write_image(path, contact_sheet(rows, 1, titles=["picture, truth, prediction"] * len(rows)))
+        return
+    titles = ["truth", "prediction"] * (len(pictures) // 2)
+    write_image(path, contact_sheet(pictures, 4, cell=(256, 256), titles=titles))
+
+
+def _row_of(pictures: Sequence[ImageArray], height: int = 256) -> ImageArray:
+    """Pictures beside each other, equally high."""
+    scales = [height / picture.shape[0] for picture in pictures]
+    return np.concatenate(
+        [
+            cv2.resize(picture, (round(picture.shape[1] * scale), height), interpolation=cv2.INTER_AREA)
+            for picture, scale in zip(pictures, scales, strict=True)
+        ],
+        axis=1,
+    )
 
 
 def _views_in_3d(skeleton: Skeleton, sample: Sample, prediction: Prediction) -> list[ImageArray]:
@@ -212,7 +233,7 @@ def _views_in_3d(skeleton: Skeleton, sample: Sample, prediction: Prediction) -> 
 
 
 def _from_root(poses: FloatArray, skeleton: Skeleton) -> FloatArray:
-    return poses if skeleton.root is None else poses - poses[:, [skeleton.root]]
+    return poses - poses[:, list(skeleton.roots)].mean(axis=1, keepdims=True) if skeleton.roots else poses
 
 
 def _input_2d(skeleton: Skeleton, sample: Sample, rows: IntArray) -> ImageArray:

@@ -15,11 +15,12 @@ import numpy as np
 from posecli.console import PosecliError
 from posecli.files import atomic_path
 from posecli.skeleton import Skeleton
-from posecli.types import Array, FloatArray, People, Prediction, SampleId
+from posecli.types import IN_PICTURE, Array, FloatArray, People, Prediction, SampleId
 
 SCHEMA = "posecli.results/1"
 PLAIN = ("track_id", "row")  # extra arrays that stand as keys of their own; others stand under "extra"
 LEFT_OUT = ("vertices",)  # thousands of numbers a person that others say: meshes are written as files of their own
+IN_CAMERA = "in_camera"  # (N,) of 3D people: False where keypoints are image pixels and a depth in millimetres
 DECIMALS = (12, 10, 8, 6, 5, 4, 3, 2, 1, 0)
 
 
@@ -256,7 +257,8 @@ def _column(values: Sequence[Any]) -> Array:
 def coco_writer(path: Path) -> Iterator[Write]:
     """A function that appends predictions to a COCO results JSON: a list of people with flat x, y, score.
 
-    Keypoints that are not predicted are 0, 0, 0; `image_id` is the sample's id. 2D only: raises PosecliError else.
+    Keypoints that are not predicted are 0, 0, 0; `image_id` is the sample's id. Of 3D predictions those of the column
+    `keypoints_2d` (N, K, 2), image pixels, are written; raises PosecliError where there is none.
     """
     with _text(path) as stream:
         stream.write("[")
@@ -280,12 +282,13 @@ def to_coco_json(path: Path, predictions: Iterable[Prediction]) -> None:
 
 
 def coco_rows(prediction: Prediction) -> list[dict[str, Any]]:
-    """One COCO result for each person of a prediction. Raises PosecliError for 3D keypoints."""
+    """One COCO result for each person of a prediction. Raises PosecliError for 3D keypoints without `keypoints_2d`."""
     people = prediction.people
-    if people.keypoints.shape[2] != 2:
+    pixels = people.keypoints if people.keypoints.shape[2] == 2 else people.extra.get(IN_PICTURE)
+    if pixels is None:
         raise PosecliError("COCO results hold 2D keypoints only; write 3D ones as results.jsonl or CSV")
-    known = np.isfinite(people.keypoints).all(axis=-1, keepdims=True)  # (N, K, 1)
-    points = np.where(known, np.concatenate([people.keypoints, people.scores[..., None]], axis=2), 0)
+    known = np.isfinite(pixels).all(axis=-1, keepdims=True)  # (N, K, 1)
+    points = np.where(known, np.concatenate([pixels, people.scores[..., None]], axis=2), 0)
     scores = people.scores.mean(axis=1) if people.instance_scores is None else people.instance_scores
     categories = people.extra.get("category", np.ones(len(people), np.int64))
     rows: list[dict[str, Any]] = [
@@ -310,15 +313,22 @@ def csv_writer(path: Path, skeleton: Skeleton, dimensions: int = 2, tracked: boo
     """A function that appends predictions to a long CSV: image, person, (track,) keypoint, x, y, score, a line each.
 
     The first column is the image's path where one is given, else the sample's id; unknown numbers are left empty. 3D
-    coordinates stand under x_mm, y_mm and z_mm. With `tracked` there is a column for `extra["track_id"]`.
+    coordinates stand under x_mm, y_mm and z_mm; under x, y and z_mm where the first people that come are image pixels
+    and a depth, as their column `in_camera` says. With `tracked` there is a column for `extra["track_id"]`.
     """
-    axes = ["x", "y"] if dimensions == 2 else ["x_mm", "y_mm", "z_mm"]
+    headed = False
     with _text(path) as stream:
         table = csv.writer(stream, lineterminator="\n")
-        table.writerow(["image", "person", *(["track"] if tracked else []), "keypoint", *axes, "score"])
+
+        def head(axes: Sequence[str]) -> None:
+            nonlocal headed
+            headed = True
+            table.writerow(["image", "person", *(["track"] if tracked else []), "keypoint", *axes, "score"])
 
         def write(line: Line) -> None:
             people = line.prediction.people
+            if len(people) and not headed:
+                head(_axes(people, dimensions))
             name = line.prediction.id if line.image is None else line.image
             points = _plain(np.concatenate([people.keypoints, people.scores[..., None]], axis=2))
             tracks = people.extra.get("track_id", np.array([""] * len(people))).tolist()
@@ -328,6 +338,16 @@ def csv_writer(path: Path, skeleton: Skeleton, dimensions: int = 2, tracked: boo
                     table.writerow([name, *own, keypoint, *numbers])
 
         yield write
+        if not headed:
+            head(_axes(None, dimensions))
+
+
+def _axes(people: People | None, dimensions: int) -> list[str]:
+    """What the coordinates of such people are called."""
+    if dimensions == 2:
+        return ["x", "y"]
+    placed = people is None or bool(np.all(people.extra.get(IN_CAMERA, True)))
+    return ["x_mm", "y_mm", "z_mm"] if placed else ["x", "y", "z_mm"]
 
 
 def write_csv(

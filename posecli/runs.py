@@ -18,7 +18,7 @@ from torch import Tensor
 
 from posecli.checkpoint import LATEST, Header, load_checkpoint, save_checkpoint
 from posecli.console import PosecliError, RunFailed
-from posecli.files import disk_errors, write_bytes, write_text
+from posecli.files import disk_errors, make_folder, write_bytes, write_text
 
 RUNS = LATEST.parent
 Record = dict[str, Any]
@@ -28,17 +28,16 @@ Record = dict[str, Any]
 
 
 def new_folder(name: str) -> Path:
-    """Make the empty folder `runs/<name>-<time>`, and let `runs/latest` mean it."""
+    """Make the empty folder `runs/<name>-<time>`; `runs/latest` means the former one until `point_latest`."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     with disk_errors(RUNS):
-        RUNS.mkdir(exist_ok=True)
+        make_folder(RUNS)
         for suffix in ["", *(f"-{number}" for number in range(2, 1000))]:
             folder = RUNS / f"{name}-{stamp}{suffix}"
             try:
                 folder.mkdir()
             except FileExistsError:
                 continue
-            point_latest(folder)
             return folder
     raise PosecliError(f"cannot find a free name for {RUNS / name}-{stamp}: choose a folder with --out")
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROOT_NAMES = ("root", "pelvis", "hips", "hip", "mid_hip")
+HIP_NAMES = ("left_hip", "right_hip")
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,14 @@ class Skeleton:
         """The keypoint that a 3D pose is measured from, known by its name; None where there is none such."""
         lower = [name.lower() for name in self.names]
         return next((lower.index(name) for name in ROOT_NAMES if name in lower), None)
+
+    @property
+    def roots(self) -> tuple[int, ...]:
+        """The keypoints whose mean a 3D pose is measured from: the root, else both hips; () where neither is known."""
+        if self.root is not None:
+            return (self.root,)
+        lower = [name.lower() for name in self.names]
+        return tuple(lower.index(name) for name in HIP_NAMES) if set(HIP_NAMES) <= set(lower) else ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and strings, as in skeletons/*.yaml; unknown fields are left out."""

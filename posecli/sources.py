@@ -114,6 +114,24 @@ def _near(path: Path) -> str:
     return f"; did you mean {alike[0]}?" if alike else ""
 
 
+def output_stems(sources: Sequence[Source]) -> dict[Source, str]:
+    """The stem of all files that are written of each source: its own, numbered where several pictures share it.
+
+    Videos and cameras are numbered among themselves.
+    """
+    stems: dict[Source, str] = {}
+    taken: set[tuple[bool, str]] = set()
+    for source in sources:
+        own, still, number = Path(source.name).stem, source.kind == "picture", 1
+        stem = own
+        while (still, stem.lower()) in taken:  # some file systems take A.jpg for a.jpg
+            number += 1
+            stem = f"{own}-{number}"
+        taken.add((still, stem.lower()))
+        stems[source] = stem
+    return stems
+
+
 @dataclass
 class Reader:
     """The frames of `sources`, one after the other; holds one at a time.
@@ -170,7 +188,9 @@ class Reader:
 
 def _open(source: Source) -> cv2.VideoCapture:
     """The opened video or camera, turned upright as its file asks. Raises UnreadableImage."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its messages name neither the file nor a remedy
+    # what OpenCV and FFmpeg print of themselves names neither the file nor a remedy
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     if isinstance(source.place, int):
         capture = cv2.VideoCapture(source.place)
         if not capture.isOpened():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class DataSummary:
-    """The labelled instances of a dataset, at a glance."""
+    """The labelled instances of a dataset, at a glance, and what is stated already of how they are seen."""
 
     instances: int  # with a labelled keypoint
     pictures: int  # that show somebody
@@ -18,3 +18,4 @@ class DataSummary:
     flip_pairs: int | None  # left and right partners; None when unknown
     has_upper: bool  # whether the skeleton says what the upper body is
     has_sigmas: bool  # whether AP can be computed
+    input_size: tuple[int, int] | None = None  # width and height that a config states; None leaves them to the model

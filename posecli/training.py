@@ -40,15 +40,23 @@ from posecli.checkpoint import (
 from posecli.config import Experiment, ModelConfig, dump, to_yaml
 from posecli.console import STOPPED, PosecliError, RunFailed
 from posecli.data import unit_loader
-from posecli.files import write_text
+from posecli.files import remove_if_empty, write_text
 from posecli.metrics.metric import Metric, Score
 from posecli.nn.normalize import Normalize
 from posecli.optimization import Average, build_optimizers, rate_factor, set_rate
 from posecli.plugins import catalog
 from posecli.report import write_curves, write_samples
-from posecli.runs import Checkpoints, Log, latest_folder, new_folder, save_weights
+from posecli.runs import (
+    Checkpoints,
+    Log,
+    latest_folder,
+    new_folder,
+    point_latest,
+    save_weights,
+)
 from posecli.types import Dataset, Prediction, Sample
 
+MEGABYTE = 1 << 20
 LOG_STEPS = 50  # steps between two lines in the log
 CHECK_STEPS = 20  # steps between two looks at the losses on a GPU, each of which waits for it
 
@@ -135,13 +143,21 @@ def train(
     """
     chosen = choose_device(device)
     distributed.join(chosen)
+    named = folder is not None
     folder = _agreed_folder(folder, experiment.model.name, resume)
     resume = resume and Checkpoints(folder, 1).pointer.is_file()
-    training = Training(experiment, folder, chosen, strict, fresh=not resume)
-    if resume:
-        training.restore()
-    else:
-        training.start(init)
+    try:
+        training = Training(experiment, folder, chosen, strict, fresh=not resume)
+        if resume:
+            training.restore()
+        else:
+            training.start(init)
+    except BaseException:
+        if distributed.rank() == 0 and not named:
+            remove_if_empty(folder)
+        raise
+    if distributed.rank() == 0 and not named:
+        point_latest(folder)  # not earlier: what cannot begin leaves the latest run what it was
     with _fastest_convolutions(), warnings.catch_warnings():
         # of depthwise weights, whose memory is the same in both formats
         warnings.filterwarnings("ignore", ".*Grad strides do not match bucket view strides.*")
@@ -168,6 +184,8 @@ class Training:
     def __init__(
         self, experiment: Experiment, folder: Path, device: torch.device, strict: bool, *, fresh: bool = True
     ) -> None:
+        from posecli.evaluation import check_pictures
+
         config = experiment.train
         self.config = config
         self.strict = strict
@@ -177,6 +195,9 @@ class Training:
         for note in dict.fromkeys((*samples.notes, *self.truth.notes)) if self.first else ():
             console.note(note)
         algorithm = (experiment.model if fresh else _without_downloads(experiment.model)).build(samples.skeleton)
+        for dataset in (samples, self.truth):
+            check_pictures(algorithm, dataset)
+        algorithm.units(self.truth)  # what it cannot be scored on is refused now, not after the first epoch
         self.units = algorithm.units(samples, train=True)
         if not len(self.units):
             raise PosecliError(f"{samples.name}: nothing to train on, nobody in it has a labelled keypoint")
@@ -188,6 +209,7 @@ class Training:
             seed=config.seed,
             shuffle=True,
             share_decoding=experiment.data.share_decoding,
+            keep=experiment.data.keep_pictures * MEGABYTE,
             drop_last=True,
             accumulate=config.accumulate,
             strict=strict,
@@ -223,6 +245,8 @@ class Training:
             while True:
                 if self._scoring_due():
                     self._score()
+                    if run.epoch >= config.epochs:
+                        self.save()  # with its scores: more epochs may follow
                 if run.epoch >= config.epochs:
                     break
                 self._train_epoch()
@@ -650,14 +674,20 @@ def is_better(score: Score, value: float, former: float) -> bool:
 
 
 def _metrics(experiment: Experiment, truth: Dataset) -> list[Metric]:
-    """The metrics. A wrong name or a score that none of them gives is found now, not hours later."""
+    """The metrics. A wrong name, data that cannot be scored by them, or a score that none of them gives is found now,
+    not hours later."""
     from posecli.evaluation import build_metrics, score
 
     metrics = build_metrics(experiment.eval.metrics, truth.skeleton)
     if not metrics:
         raise PosecliError("eval.metrics is empty: name at least one, as in --set 'eval.metrics=[pck]'")
-    if experiment.train.best is not None:
-        pick(score(truth.take(range(min(4, len(truth)))), [], metrics), experiment.train.best)
+    labelled = np.unique(truth.sample_of_row[truth.people.labelled.any(axis=1)])
+    if not len(labelled):
+        raise PosecliError(
+            f"{truth.name}: nobody in it has a labelled keypoint, there is nothing to score; hold out other pictures, "
+            "as with data.val or `posecli convert --val`"
+        )
+    pick(score(truth.take(labelled[:4].tolist()), [], metrics), experiment.train.best)
     return metrics
 
 

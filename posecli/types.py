@@ -25,6 +25,8 @@ IntArray = NDArray[np.integer[Any]]
 BoolArray = NDArray[np.bool_]
 ImageArray = NDArray[np.uint8]
 SampleId = int | str
+IN_PICTURE = "keypoints_2d"
+"""The column of 3D people that has their keypoints (N, K, 2) in pixels of the picture, where a model gives both."""
 ImageSource = Path | ImageArray | Callable[[], ImageArray]
 """Where a picture comes from: a file, pixels (RGB), or a picklable callable that makes the pixels when asked."""
 

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 
 from posecli.autoconfig import experiment_for, summarize, train_fields, uprightness
-from posecli.config import layers_of
+from posecli.config import ConfigError, layers_of
 from posecli.console import PosecliError
+from posecli.conversion import convert
+from posecli.datasets.coco_writer import CocoWriter
+from posecli.datasets.config import SyntheticMotionConfig
 from posecli.summary import DataSummary
 from posecli_topdown.config import HeatmapConfig, RegressionConfig, crop_for
 
@@ -55,15 +58,14 @@ def test_flips_rotation_and_half_bodies() -> None:
 
 @pytest.mark.parametrize("instances", [1, 10, 93, 1000, 100_000])
 def test_every_amount_of_data_gets_a_schedule(instances: int) -> None:
-    fields, _ = train_fields(summary(instances=instances))
+    fields = train_fields(summary(instances=instances))
     assert 10 <= fields["epochs"] <= 300
     assert 4 <= fields["batch_size"] <= 32
 
 
 def test_a_schedule_counts_what_the_network_sees() -> None:
     """Networks that see whole pictures need as many steps as there are pictures."""
-    assert train_fields(summary())[1] == ["schedule: 120 epochs of 32 steps of 32, for 1000 instances"]
-    assert train_fields(summary(), "pictures")[1] == ["schedule: 300 epochs of 13 steps of 32, for 400 pictures"]
+    assert (train_fields(summary())["epochs"], train_fields(summary(), "pictures")["epochs"]) == (130, 300)
 
 
 @pytest.mark.parametrize(
@@ -99,11 +101,36 @@ def own_data(tmp_path: Path) -> Path:
 
 def test_the_config_wins_over_the_data(own_data: Path) -> None:
     free, reasons = experiment_for(layers_of("topdown/custom"), own_data)
-    stated, _ = experiment_for(layers_of("topdown/custom", ["model.input_size=[64,64]", "train.epochs=3"]), own_data)
+    settings = ["model.input_size=[64,64]", "train.epochs=3", "eval.metrics=[nme]"]
+    stated, other_reasons = experiment_for(layers_of("topdown/custom", settings), own_data)
     assert free.model.input_size == (64, 96)  # type: ignore[attr-defined]
     assert (stated.model.input_size, stated.train.epochs) == ((64, 64), 3)  # type: ignore[attr-defined]
     assert free.eval.metrics == ("pck", "epe")
-    assert any("sigmas are unknown" in reason for reason in reasons)
+    assert "input 64×64: as stated" in other_reasons
+    assert "sigma 1.5: 16 heatmap cells along the longer side" in other_reasons
+    assert reasons[-2:] == [
+        "schedule: 300 epochs of 2 steps of 4, for 8 instances",
+        "metrics: PCK@0.05 of the box and EPE in pixels; no AP, sigmas are unknown",
+    ]
+    assert other_reasons[-2:] == ["schedule: 3 epochs of 2 steps of 4, for 8 instances", "metrics: nme, as stated"]
+
+
+def test_settings_of_the_data_hold_for_the_users(own_data: Path) -> None:
+    settings = ["data.train.split.val=0.5", "data.val.split.val=0.5", "data.workers=0"]
+    experiment, reasons = experiment_for(layers_of("topdown/custom", settings), own_data, settings)
+    assert (len(experiment.data.train.build()), len(experiment.data.val.build())) == (5, 5)
+    assert experiment.data.workers == 0
+    assert reasons[-2].endswith("for 5 instances")
+    with pytest.raises(ConfigError, match=r"--set data.train.frist=0: train.frist: unknown key"):
+        experiment_for(layers_of("topdown/custom"), own_data, ["data.train.frist=0"])
+
+
+def test_3d_is_scored_in_3d(tmp_path: Path) -> None:
+    motion = tmp_path / "motion"
+    convert(SyntheticMotionConfig(clips=4, frames=5), motion, CocoWriter(), val=0.5)
+    experiment, reasons = experiment_for(layers_of("lifter/custom"), motion)
+    assert experiment.eval.metrics == ("mpjpe", "p-mpjpe")
+    assert reasons[-1] == "metrics: mpjpe, p-mpjpe, as stated"
 
 
 def test_models_without_a_sigma_take_data_too(own_data: Path) -> None:

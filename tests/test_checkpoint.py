@@ -13,7 +13,15 @@ from safetensors.torch import save_file
 from torch import nn
 
 from posecli import checkpoint
-from posecli.checkpoint import Header, initialise, load_checkpoint, read_header, resolve_model, save_checkpoint
+from posecli.checkpoint import (
+    Header,
+    LoadReport,
+    initialise,
+    load_checkpoint,
+    read_header,
+    resolve_model,
+    save_checkpoint,
+)
 from posecli.console import PosecliError
 
 
@@ -146,7 +154,13 @@ def test_initialise_takes_what_fits_and_lists_the_rest() -> None:
     for name, value in new.state_dict().items():
         expected = fresh[name] if name in report.mismatched else old.state_dict()[name]
         assert torch.equal(value, expected), name
-    assert "7 of 9 tensors loaded; started fresh: 2.weight, 2.bias; not used: extra" in report.summary()
+    assert report.summary() == "7 of 9 tensors loaded; 2 started fresh: 2.weight, 2.bias; 1 not used: extra"
+
+
+def test_a_summary_is_short_however_many_tensors_there_are() -> None:
+    report = LoadReport(("a",), tuple("bcdefg"), tuple("hijk"), ("z",))
+    assert report.summary() == "1 of 8 tensors loaded; 7 started fresh: z, b, c ...; 4 not used: h, i, j ..."
+    assert LoadReport(("a",), (), (), ()).summary() == "1 of 1 tensors loaded"
 
 
 def test_initialise_with_nothing_that_fits() -> None:

@@ -131,6 +131,11 @@ def test_origins_follow_what_won(tmp_path: Path, whole: Path) -> None:
 
 # --- what is wrong is said in one line ------------------------------------------------------------------------------
 
+MULTITASK = """model:
+  use: multitask
+  heads: {keypoints: {task: heatmap}, kind: {task: class, column: kind, classes: [a, b]}}
+"""
+
 FAULTS = [
     # text of the file, settings, what the message must hold, note
     (MODEL + DATA + "trian: {}\n", [], ["bad.yaml: trian: unknown key; did you mean 'train'?"], "at the top"),
@@ -182,6 +187,43 @@ FAULTS = [
     ),
     (MODEL + DATA, ["train.optimizer.name=adamm"], ["train.optimizer.name:", "'adamw'", "got 'adamm'"], "a choice"),
     (MODEL + DATA, ["eval.metrics=[1]"], ["--set eval.metrics=[1]: eval.metrics.0:", "got 1"], "inside a list"),
+    (
+        MULTITASK + DATA,
+        ["model.heads.kind.weigth=2"],
+        ["--set model.heads.kind.weigth=2: model.heads.kind.weigth: unknown key; did you mean 'weight'?"],
+        "a key of one of several kinds",
+    ),
+    (
+        MULTITASK + DATA,
+        ["model.heads.kind.sigma=2"],
+        ["model.heads.kind.sigma: unknown key; known are classes, column,"],
+        "a key of another kind",
+    ),
+    (
+        MULTITASK + DATA,
+        ["model.heads.kind.weight=-1"],
+        ["model.heads.kind.weight: Input should be greater than or equal to 0, got -1"],
+        "a value of one of several kinds",
+    ),
+    (
+        MULTITASK + DATA,
+        ["model.heads.kind.task=clas"],
+        ["model.heads.kind.task: 'clas' is none of heatmap, regression, class; did you mean 'class'?"],
+        "no such kind",
+    ),
+    (MULTITASK + DATA, ["model.heads.other.weight=1"], ["model.heads.other.task: a value is required"], "no kind"),
+    (
+        MULTITASK + DATA,
+        ["model.heads.other.task=class"],
+        ["model.heads.other.column: a value is required", "model.heads.other.classes: a value is required"],
+        "values missing in one of several kinds",
+    ),
+    (
+        MULTITASK + DATA,
+        ["model.necks.a.chanels=1"],
+        ["model.necks.a.chanels: unknown key; did you mean 'channels'?"],
+        "a key in a section with a free name",
+    ),
     (MODEL + DATA, ["epochs"], ["--set 'epochs': write KEY=VALUE"], "a setting without a value"),
     (MODEL + DATA, ["train..epochs=3"], ["write KEY=VALUE"], "a setting with an empty part"),
     (MODEL + DATA, ["train.epochs=[1"], ["--set 'train.epochs=[1': the value is not valid YAML"], "a setting cut off"),

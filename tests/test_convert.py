@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,12 +17,13 @@ import pytest
 
 from posecli import conversion
 from posecli.config import DatasetConfig, dump, layers_of, validate
-from posecli.console import PosecliError
+from posecli.console import PosecliError, RunFailed
 from posecli.conversion import convert, picture_names, source_config
 from posecli.datasets.coco import coco_dataset
 from posecli.datasets.coco_writer import CocoWriter
 from posecli.datasets.config import DATASETS, CocoConfig
 from posecli.datasets.table import COLUMNS, CsvWriter
+from posecli.datasets.writer import Writer
 from posecli.skeleton import Skeleton, house_skeleton
 from posecli.types import Dataset, ImageArray, People
 
@@ -162,6 +165,57 @@ def test_nothing_is_written_over_unasked(tmp_path: Path) -> None:
     assert not (tmp_path / "out/val.json").exists(), "the val side of the first conversion is gone"
     with pytest.raises(PosecliError, match="is what is read"):
         convert(CocoConfig(path=tmp_path / "out/train.json"), tmp_path / "out", CocoWriter(), force=True)
+
+
+def test_a_split_that_cannot_be_leaves_everything_as_it_was(tmp_path: Path) -> None:
+    config = Given(folder=tmp_path / "in")
+    done = convert(config, tmp_path / "out", CocoWriter())
+    before = [side.file.read_bytes() for side in done.sides]
+    with pytest.raises(PosecliError, match="leave none to train on"):
+        convert(config, tmp_path / "out", CocoWriter(), val=10, force=True)
+    assert [side.file.read_bytes() for side in done.sides] == before
+    with pytest.raises(PosecliError, match="leave none to train on"):
+        convert(config, tmp_path / "new", CocoWriter(), val=10)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("writer", [CocoWriter(), CsvWriter()], ids=["coco", "csv"])
+def test_a_side_without_people_is_written_and_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writer: Writer
+) -> None:
+    source = made(tmp_path / "in", SKELETONS[0], pictures=1)
+    empty = replace(
+        source,
+        ids=[0, 1],
+        sizes=np.tile(source.sizes, (2, 1)),
+        offsets=np.append(source.offsets, source.offsets[-1]),
+        images=[*source.images] * 2,
+    )
+    monkeypatch.setattr(Given, "build", lambda self: empty)
+    done = convert(Given(folder=tmp_path), tmp_path / "out", writer, val=1, order="order")
+    assert [side.people for side in done.sides] == [2, 0]
+    assert [note for note in done.notes if "nobody is labelled in" in note and f"val{writer.suffix};" in note]
+
+
+def test_whole_numbers_are_carried_and_other_columns_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = made(tmp_path / "in", SKELETONS[0])
+    count = len(source.people)
+    facing = np.arange(count) % 4
+    people = source.people.with_extra(facing=facing, shape=np.zeros((count, 10)))
+    monkeypatch.setattr(Given, "build", lambda self: replace(source, people=people))
+    done = convert(Given(folder=tmp_path), tmp_path / "out", CocoWriter(), val=0)
+    assert done.notes == ("columns that are not written: shape",)
+    assert coco_dataset(done.sides[0].file).people.extra["facing"].tolist() == facing.tolist()
+
+
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(RunFailed, match="no space left"):
+        convert(source_config("synthetic", "-", ["count=2"]), tmp_path / "out", CocoWriter(), val=0)
+    assert not list((tmp_path / "out/images").iterdir())
 
 
 def test_an_interrupted_conversion_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -224,6 +224,23 @@ def test_pictures_are_found_near_the_file(tmp_path: Path, place: str) -> None:
     assert first.is_file()
 
 
+def test_the_first_picture_may_be_missing(tmp_path: Path) -> None:
+    file = store(tmp_path, document())
+    (tmp_path / "images").mkdir()
+    (tmp_path / "a.png").rename(tmp_path / "images" / "a.png")
+    (tmp_path / "b.png").unlink()
+    assert [path.is_file() for path in coco_dataset(file).images if isinstance(path, Path)] == [False, True]
+
+
+def test_columns_of_ones_own(tmp_path: Path) -> None:
+    content = document()
+    content["categories"][0]["columns"] = ["facing"]
+    content["annotations"][0]["facing"] = 3
+    content["annotations"][1]["facing"] = 1
+    facing = coco_dataset(store(tmp_path, content)).people.extra["facing"]
+    assert facing.tolist() == [1, 3, -1], "in the order of the pictures, -1 where it is not known"
+
+
 FAULTS: list[tuple[str, Callable[[Document], object], str]] = [
     ("no people", lambda d: d.update(annotations=[]), "no annotations of 'mouse'"),
     ("no pictures", lambda d: d.update(images=[]), "lists no images"),
@@ -241,7 +258,16 @@ FAULTS: list[tuple[str, Callable[[Document], object], str]] = [
     ("pairs", lambda d: d["categories"][0].update(flip_pairs=[[0, 0]]), "flip_pairs"),
     ("unknown name", lambda d: d["categories"][0].update(flip_pairs=[["snout", "tial"]]), "did you mean 'tail'"),
     ("sigmas", lambda d: d["categories"][0].update(sigmas=[0.1]), "1 sigmas for 4 keypoints"),
-    ("no file", lambda d: d["images"][0].update(file_name="c.png"), "c.png is in none of"),
+    (
+        "no file",
+        lambda d: [record.update(file_name=f"c{record['id']}.png") for record in d["images"]],
+        r"c7.png is in none of .*nor are 1 others.*--set data.train.images=FOLDER",
+    ),
+    (
+        "own columns",
+        lambda d: (d["categories"][0].update(columns=["facing"]), d["annotations"][0].update(facing="left")),
+        "`columns` .'facing'. are whole numbers",
+    ),
 ]
 
 
@@ -582,6 +608,9 @@ def test_detect(tmp_path: Path) -> None:
     assert isinstance(detect_dataset(lsp_folder(tmp_path / "l", np.zeros((14, 3, 1)), 1, 5))[0], LspConfig)
     with pytest.raises(PosecliError, match="no such file or folder"):
         detect_dataset(tmp_path / "nothing")
+    (tmp_path / "people.npz").touch()
+    with pytest.raises(PosecliError, match=r"not told by itself.*--set 'data.train={use: FORMAT, path: .*people.npz}'"):
+        detect_dataset(tmp_path / "people.npz")
     (tmp_path / "empty").mkdir()
     with pytest.raises(PosecliError, match=r"no train\.json"):
         detect_dataset(tmp_path / "empty")

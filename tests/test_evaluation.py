@@ -27,7 +27,18 @@ from posecli.checkpoint import Header, save_checkpoint
 from posecli.commands import eval as command
 from posecli.config import Experiment, dump
 from posecli.console import PosecliError
-from posecli.evaluation import build_metrics, predict_dataset, score, usual_metrics
+from posecli.conversion import convert
+from posecli.datasets.coco_writer import CocoWriter
+from posecli.datasets.config import SyntheticConfig
+from posecli.datasets.pictures import NoPictures
+from posecli.evaluation import (
+    build_metrics,
+    check_pictures,
+    evaluate_results,
+    predict_dataset,
+    score,
+    usual_metrics,
+)
 from posecli.images import UnreadableImage, read_image
 from posecli.interop.detections import detected_dataset
 from posecli.results import ResultsHeader, read_results, write_results
@@ -389,6 +400,8 @@ def test_values_that_do_not_exist_are_null(app: typer.Typer, scored: tuple[Path,
     [
         (["RESULTS"], "say what .* is scored against: --data"),
         (["RESULTS", "--data", "TRUTH", "--model", "runs/x"], "not both"),
+        (["RESULTS", "--data", "TRUTH", "--guess"], "--guess is of a model"),
+        (["RESULTS", "--data", "TRUTH", "--set", "eval.batch_size=2"], "--set is of a model"),
         (["runs.safetensors", "--data", "TRUTH"], "name it with --model"),
         (["nothing.jsonl", "--data", "TRUTH"], "cannot read the results file nothing.jsonl"),
         (["TRUTH", "--data", "TRUTH"], "not a posecli results file"),
@@ -413,6 +426,26 @@ def test_a_results_file_of_another_skeleton(app: typer.Typer, scored: tuple[Path
     write_results(other, [Prediction(1, people)], ResultsHeader(Skeleton("two", ("a", "b"))))
     ran = CliRunner().invoke(app, [str(other), "--data", str(scored[1])])
     assert "2 keypoints a person are predicted (skeleton 'two')" in str(ran.exception)
+
+
+def test_results_are_matched_by_the_names_of_joints_and_pictures(scored: tuple[Path, Path], tmp_path: Path) -> None:
+    """As `infer` names them: the pictures by their paths; the joints in another order than the data has them."""
+    order = [4, 0, 3, 1, 2]
+    moved = [
+        Prediction(f"/photos/{sample_id}.jpg", dataclasses.replace(people, keypoints=people.keypoints[:, order]))
+        for sample_id, people in read_results(scored[0])[1].items()
+    ]
+    results = tmp_path / "infer.jsonl"
+    write_results(results, moved, ResultsHeader(Skeleton("moved", tuple(NAMES[place] for place in order))))
+    evaluation = evaluate_results(results, scored[1], ["epe", "pck@0.2:torso"])
+    assert [(one.name, one.value) for one in evaluation.scores][::2] == [("EPE", 0.0), ("PCK@0.2:torso", 1.0)]
+
+
+def test_a_model_of_pictures_needs_pictures(pictures: Dataset) -> None:
+    motion = dataclasses.replace(pictures, images=NoPictures(4))
+    with pytest.raises(PosecliError, match="4 of its 4 frames have no picture, which this model looks at"):
+        check_pictures(Guesser(), motion)
+    check_pictures(Guesser(), pictures)
 
 
 # --- the command, scoring a model -------------------------------------------------------------------------------------
@@ -468,7 +501,7 @@ def _experiment(checkpoint: Path) -> dict[str, Any]:
     return read_header(checkpoint).experiment
 
 
-def test_settings_reach_model_and_data(app: typer.Typer, checkpoint: Path) -> None:
+def test_settings_reach_model_and_data(app: typer.Typer, checkpoint: Path, tmp_path: Path) -> None:
     arguments = ["--model", str(checkpoint), "--device", "cpu", "--json"]
     plain = json.loads(CliRunner().invoke(app, arguments).stdout)
     ran = CliRunner().invoke(app, [*arguments, "--set", "model.flip_test=false", "--set", "data.val.count=3"])
@@ -476,6 +509,11 @@ def test_settings_reach_model_and_data(app: typer.Typer, checkpoint: Path) -> No
     changed = json.loads(ran.stdout)
     assert (plain["samples"], changed["samples"]) == (7, 3)
     assert plain["scores"][0]["value"] != changed["scores"][0]["value"]
+    own = tmp_path / "own"
+    convert(SyntheticConfig(count=6), own, CocoWriter(), val=0.5)
+    ran = CliRunner().invoke(app, [*arguments, "--data", str(own), "--set", "data.val.first=2"])
+    assert ran.exit_code == 0, ran.exception
+    assert json.loads(ran.stdout)["samples"] == 2
     ran = CliRunner().invoke(app, [*arguments, "--set", "model.backbone.depth=50"])
     assert "do not fit the model that --set makes of it" in str(ran.exception)
 

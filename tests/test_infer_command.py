@@ -137,6 +137,8 @@ def here(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["photos", "--boxes", "none.json"], "cannot read the detections none.json", "a missing box file"),
         (["photos", "cut.jpg", "--strict"], "cut.jpg", "an unreadable picture, strictly"),
         (["photos", "--out", "photos"], "choose another folder with --out", "overlays over their sources"),
+        (["photos", "--out", "photos/0.png"], "0.png is a file; choose a folder", "a file instead of a folder"),
+        (["photos", "--out", "photos/0.png/deep"], "0.png is a file; choose a folder", "a folder within a file"),
         (["photos", "--precision", "int4"], "no precision 'int4'", "an unknown precision"),
     ],
 )
@@ -147,7 +149,21 @@ def test_wrong_input_gets_one_line_and_code_2(here: Path, arguments: list[str], 
     assert message in str(caught.value), note
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 2
-    assert not Path("wrong/results.jsonl").exists()
+    assert not Path("wrong").exists()
+
+
+@pytest.mark.parametrize("more", [[], ["--strict"], ["--nproc", "2"]], ids=["", "strict", "two processes"])
+def test_where_nothing_could_be_read_no_folder_is_left(run_folder: Path, tmp_path: Path, more: list[str]) -> None:
+    for name in ("bad.jpg", "broken.mp4"):
+        (tmp_path / name).write_text("nothing")
+    (tmp_path / "empty.png").touch()
+    model = ("--model", str(run_folder / "runs" / "latest"))
+    failed = posecli(tmp_path, "bad.jpg", "empty.png", "broken.mp4", *model, *more)
+    assert failed.returncode == 2, failed.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.jpg", "broken.mp4", "empty.png"]
+    if "--nproc" not in more:
+        assert failed.stderr.splitlines()[-1].startswith("error: "), failed.stderr
+        assert "OpenCV" not in failed.stderr
 
 
 def test_skipped_pictures_are_listed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,6 +23,7 @@ from posecli.algorithm import Algorithm, Transform
 from posecli.batch import Batch, alike
 from posecli.console import PosecliError
 from posecli.detection import read_boxes
+from posecli.exports import Exports
 from posecli.images import UnreadableImage, read_image
 from posecli.inference import chunked, infer, stopping
 from posecli.overlays import overlay_paths
@@ -239,7 +240,9 @@ def test_unreadable_pictures_are_skipped_and_listed_or_refused(folder: Path) -> 
 
 
 def test_nobody_in_the_picture_is_a_result_too(folder: Path) -> None:
-    Path("boxes.json").write_text(json.dumps([{"file_name": "a.png", "bbox": [80, 40, 40, 40], "score": 0.9}]))
+    scores = {"a.png": 0.9, "b.jpg": 0.1}  # one of them too low to be looked at
+    records = [{"file_name": name, "bbox": [80, 40, 40, 40], "score": score} for name, score in scores.items()]
+    Path("boxes.json").write_text(json.dumps(records))
     predictor = Predictor(SpotFinder(), find_boxes=Search(boxes=Path("boxes.json")).open(torch.device("cpu")))
     found = infer(find_sources(["photos"]), predictor, folder / "out")
     assert (found.frames, found.people) == (2, 1)
@@ -315,10 +318,18 @@ def test_overlays_have_names_of_their_own(tmp_path: Path) -> None:
     sources = [Source(n, "video" if n[-3:] in ("mp4", "avi") else "picture", tmp_path / n) for n in names]
     paths = overlay_paths([*sources, Source("camera0", "camera", 0)], tmp_path / "out")
     assert [path.name for path in paths.values()] == [
-        "x.jpg", "x-2.jpg", "x-3.JPG", "x-4.jpg", "x.png", "x.mp4", "x-2.mp4", "camera0.mp4",
+        "x.jpg", "x-2.jpg", "x-3.JPG", "x-4.jpg", "x-5.png", "x.mp4", "x-2.mp4", "camera0.mp4",
     ]  # fmt: skip
     with pytest.raises(PosecliError, match=r"take the place of its source.*--out"):
         overlay_paths(sources, tmp_path / "a")
+
+
+def test_files_of_one_picture_have_one_stem(tmp_path: Path) -> None:
+    sources = [Source(name, "picture", tmp_path / name) for name in ("a/x.bmp", "a/x.jpg", "a/x.png", "b/x.png")]
+    overlays = overlay_paths(sources, tmp_path / "out")
+    exports = Exports(sources, tmp_path / "out", lambda prediction: {})
+    assert {source: path.stem for source, path in overlays.items()} == {s: p.name for s, p in exports.stems.items()}
+    assert [path.name for path in overlays.values()] == ["x.jpg", "x-2.jpg", "x-3.png", "x-4.png"]
 
 
 def test_pictures_of_one_size_are_predicted_together() -> None:
@@ -340,3 +351,48 @@ def test_a_box_file_that_knows_no_picture_is_refused(folder: Path) -> None:
     predictor = Predictor(SpotFinder(), find_boxes=BoxesFromFile(read_boxes(Path("boxes.json"))))
     with pytest.raises(PosecliError, match=r"boxes.json names none of the pictures, such as photos/a.png.*other.jpg"):
         infer(find_sources(["photos"]), predictor, folder / "out")
+
+
+@pytest.mark.parametrize(
+    ("sources", "names", "message"),
+    [
+        (
+            ["clip.mp4"],
+            ["clip.mp4"],
+            r"no frame of clip.mp4 \(frames are named clip.mp4#FRAME, .*; it has .* clip.mp4$",
+        ),
+        (["photos", "clip.mp4"], ["x.png"], r"none of the pictures, such as photos/a.png, and no frame of clip.mp4 "),
+    ],
+    ids=["the video instead of its frames", "neither pictures nor frames"],
+)
+def test_a_box_file_that_knows_no_frame_is_refused(
+    folder: Path, sources: list[str], names: list[str], message: str
+) -> None:
+    with pytest.raises(PosecliError, match=message):
+        infer(find_sources(sources), Predictor(SpotFinder(), find_boxes=boxes_of(names)), folder / "out")
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "warnings", "people"),
+    [
+        (["a.png", "b.jpg", "clip.mp4#3"], [], 3),
+        (["a.png", "b.jpg", "clip.mp4"], ["no frame of clip.mp4 is in boxes.json", "clip.mp4#FRAME"], 2),
+        (["clip.mp4#3", "clip.mp4#4"], ["2 pictures are not in boxes.json"], 2),
+    ],
+    ids=["all", "the video instead of its frames", "frames only"],
+)
+def test_what_a_box_file_leaves_out_is_said(
+    folder: Path, capsys: pytest.CaptureFixture[str], names: list[str], warnings: list[str], people: int
+) -> None:
+    predictor = Predictor(SpotFinder(), find_boxes=boxes_of(names))
+    assert infer(find_sources(["photos", "clip.mp4"]), predictor, folder / "out", draw=False).people == people
+    errors = capsys.readouterr().err
+    assert all(warning in errors for warning in warnings)
+    assert errors.count("\n") == bool(warnings)
+
+
+def boxes_of(names: Sequence[str]) -> BoxesFromFile:
+    """A box file with one box of each of the names."""
+    Path("boxes.json").write_text(json.dumps([{"file_name": name, "bbox": [0, 0, 9, 9]} for name in names]))
+    return BoxesFromFile(read_boxes(Path("boxes.json")))

@@ -280,6 +280,22 @@ def test_perfect_prediction_gets_the_best_value(text: str, rows: bool) -> None:
 
 
 @pytest.mark.parametrize("text", TEXTS)
+def test_3d_predictions_are_scored_where_they_are_in_the_picture(text: str) -> None:
+    truth = make_dataset()
+    flat = answer(truth, noise=6.0)
+    solid = {
+        key: dataclasses.replace(people, keypoints=np.zeros((*people.scores.shape, 3), np.float32)).with_extra(
+            keypoints_2d=people.keypoints
+        )
+        for key, people in flat.items()
+    }
+    np.testing.assert_array_equal(values(text, truth, solid), values(text, truth, flat))
+    bare = {key: dataclasses.replace(people, extra={"row": people.extra["row"]}) for key, people in solid.items()}
+    with pytest.raises(PosecliError, match=r"are in 3D and have no column 'keypoints_2d'.* such as mpjpe"):
+        compute(text, truth, bare)
+
+
+@pytest.mark.parametrize("text", TEXTS)
 def test_worse_predictions_score_worse(text: str) -> None:
     truth = make_dataset(20)
     near, far = (compute(text, truth, answer(truth, noise))[0] for noise in (4.0, 25.0))

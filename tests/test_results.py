@@ -256,6 +256,41 @@ def test_coco_results_of_nobody_and_of_3d(tmp_path: Path) -> None:
     assert not (tmp_path / "deep.json").exists()
 
 
+def test_3d_people_with_places_in_the_picture_are_coco_results(tmp_path: Path) -> None:
+    people = make_people(2, dimensions=3)
+    pixels = make_people(2, seed=1).keypoints
+    pixels[1, 2] = np.nan
+    to_coco_json(tmp_path / "a.json", [Prediction(1, people.with_extra(keypoints_2d=pixels))])
+    rows = json.loads((tmp_path / "a.json").read_text())
+    points = np.array([row["keypoints"] for row in rows], np.float32).reshape(2, 3, 3)
+    np.testing.assert_array_equal(points[..., :2], np.nan_to_num(pixels))
+    assert points[1, 2].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "placed", "axes"),
+    [
+        (2, None, ["x", "y"]),
+        (3, None, ["x_mm", "y_mm", "z_mm"]),
+        (3, True, ["x_mm", "y_mm", "z_mm"]),
+        (3, False, ["x", "y", "z_mm"]),
+    ],
+    ids=["2D", "3D", "in camera millimetres", "pixels and depth"],
+)
+def test_csv_names_what_coordinates_are(tmp_path: Path, dimensions: int, placed: bool | None, axes: list[str]) -> None:
+    people = make_people(1, dimensions=dimensions)
+    if placed is not None:
+        people = people.with_extra(in_camera=np.array([placed]))
+    nobody = Prediction("b", People.empty(3))
+    write_results(tmp_path / "a.jsonl", [nobody, Prediction("a", people)], HEADER)
+    write_csv(tmp_path / "a.csv", iterate_results(tmp_path / "a.jsonl"), SKELETON, dimensions)
+    lines = (tmp_path / "a.csv").read_text().splitlines()
+    assert lines[0].split(",") == ["image", "person", "keypoint", *axes, "score"]
+    assert len(lines) == 4
+    write_csv(tmp_path / "none.csv", [nobody], SKELETON, dimensions)
+    assert (tmp_path / "none.csv").read_text().startswith("image,person,keypoint,x")
+
+
 def test_tracks_are_in_every_form(tmp_path: Path) -> None:
     """JSON Lines, COCO results and CSV name the same person; a picture among them has no track."""
     tracked = [

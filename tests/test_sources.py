@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import tracemalloc
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ import pytest
 
 from posecli.console import PosecliError
 from posecli.images import UnreadableImage
-from posecli.sources import Reader, Source, find_sources, prefetch
+from posecli.sources import PICTURES, Reader, Source, find_sources, output_stems, prefetch
 
 
 def write_video(path: Path, frames: int, size: tuple[int, int] = (160, 120), rate: float = 12.5) -> Path:
@@ -157,6 +159,44 @@ def test_what_cannot_be_read_is_skipped_and_listed_or_refused(tmp_path: Path, na
     assert reader.skipped[0].startswith(f"{path.as_posix()}: ")
     with pytest.raises(UnreadableImage, match=name):
         list(Reader(sources, strict=True))
+
+
+def test_opencv_says_nothing_of_its_own(tmp_path: Path) -> None:
+    """In a process of its own: FFmpeg reads how much it is to say when it is used first."""
+    paths = broken(tmp_path)
+    video = write_video(tmp_path / "whole.avi", 60).read_bytes()
+    (tmp_path / "cut.avi").write_bytes(video[: len(video) // 2])
+    (tmp_path / "text.mp4").write_text("no video")
+    names = [str(path) for path in (paths["cut.mp4"], paths["holes.mp4"], tmp_path / "cut.avi", tmp_path / "text.mp4")]
+    code = (
+        "import sys\n"
+        "from posecli.console import PosecliError\n"
+        "from posecli.sources import Reader, find_sources\n"
+        "for name in sys.argv[1:]:\n"
+        "    try:\n"
+        "        list(Reader(find_sources([name]), strict=True))\n"
+        "    except PosecliError as error:\n"
+        "        print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *names, "7"], capture_output=True, text=True, timeout=60)
+    assert len(done.stdout.splitlines()) == len(names) + 1, done.stdout
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("names", "stems"),
+    [
+        (["a/x.png", "b/y.png"], ["x", "y"]),
+        (["a/x.bmp", "a/x.jpg", "a/x.png", "b/X.png"], ["x", "x-2", "x-3", "X-4"]),
+        (["x.png", "x-2.png", "b/x.png"], ["x", "x-2", "x-3"]),
+        (["x.png", "b/x.png", "x-2.png"], ["x", "x-2", "x-2-2"]),
+        (["x.png", "x.mp4", "b/x.png", "b/x.avi"], ["x", "x", "x-2", "x-2"]),
+    ],
+    ids=["different", "numbered", "a number that is taken", "a name that is taken", "videos for themselves"],
+)
+def test_each_source_has_a_stem_of_its_own(names: list[str], stems: list[str]) -> None:
+    sources = [Source(name, "picture" if name.endswith(PICTURES) else "video", Path(name)) for name in names]
+    assert list(output_stems(sources).values()) == stems
 
 
 def test_a_camera_that_is_not_there_is_an_error() -> None:

@@ -6,6 +6,7 @@ import hashlib
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -13,13 +14,16 @@ import pytest
 from posecli.console import PosecliError
 from posecli.datasets.config import SyntheticConfig
 from posecli.datasets.synthetic import label_scenes, synthetic_dataset
+from posecli.datasets.synthetic_backdrop import Backdrop
 from posecli.datasets.synthetic_body import FRAMES, JOINTS, Build, place_joints, turn
 from posecli.datasets.synthetic_draws import Draws, _mix
+from posecli.datasets.synthetic_hands import synthetic_hands
 from posecli.datasets.synthetic_picture import depth_order
 from posecli.datasets.synthetic_scene import SceneCameras, film, synthetic_scenes
 from posecli.datasets.synthetic_surface import CORNERS, dress, facets, place_vertices
 from posecli.skeleton import flip_pairs_from_names, house_skeleton
 from posecli.types import Dataset, FloatArray
+from posecli_mesh.scenes import synthetic_bodies
 
 SKELETON = house_skeleton("synthetic")
 NAMES = SKELETON.names
@@ -87,6 +91,25 @@ def test_other_seeds_other_pictures(singles: Dataset) -> None:
     assert difference.mean(axis=(1, 2)).min() > 10  # millimetres, every person
     first, second = other[0].image().astype(int), singles[0].image().astype(int)  # type: ignore[operator]
     assert np.abs(first - second).mean() > 10
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda backdrop: synthetic_dataset(30, 2, (96, 96), backdrop=backdrop), id="people"),
+        pytest.param(lambda backdrop: synthetic_hands(30, 2, (96, 96), backdrop=backdrop), id="hands"),
+        pytest.param(lambda backdrop: synthetic_bodies(30, 2, (96, 96), backdrop=backdrop), id="bodies"),
+    ],
+)
+def test_a_studio_is_an_even_wall_behind_the_same_people(make: Callable[[Backdrop], Dataset]) -> None:
+    """Labels stay; along the upper edge, where hardly anybody is, pictures are even but for lens and sensor."""
+    studio, clutter = make("studio"), make("clutter")
+    np.testing.assert_array_equal(studio.people.keypoints, clutter.people.keypoints)
+    edges = [
+        np.median([made[index].image()[0].astype(float).std(axis=0).mean() for index in range(30)])  # type: ignore[operator]
+        for made in (studio, clutter)
+    ]
+    assert edges[0] < 0.6 * edges[1]
 
 
 def test_types_ranges_and_unlabelled(singles: Dataset, groups: Dataset) -> None:

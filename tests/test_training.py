@@ -176,6 +176,19 @@ def test_a_wrong_best_is_found_before_training(tmp_path: Path) -> None:
         train(tiny.experiment(best="AP"), tmp_path, device="cpu")
 
 
+def test_nobody_to_score_is_found_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = training._datasets
+
+    def nobody(*arguments: Any) -> Any:
+        samples, truth = whole(*arguments)
+        truth.people.scores[:] = 0
+        return samples, truth
+
+    monkeypatch.setattr(training, "_datasets", nobody)
+    with pytest.raises(PosecliError, match="nobody in it has a labelled keypoint, there is nothing to score"):
+        train(tiny.experiment(), tmp_path, device="cpu")
+
+
 def test_best_weights_are_those_of_the_best_epoch(tmp_path: Path) -> None:
     run = train(tiny.experiment(epochs=4, eval_every=1, optimizer={"lr": 0.05}), tmp_path, device="cpu")
     scored = [record for record in runs.Log(tmp_path).records() if record["kind"] == "scores"]
@@ -265,7 +278,33 @@ def test_latest_is_a_text_file_where_links_fail(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(Path, "symlink_to", refuse)
     first, second = runs.new_folder("tiny"), runs.new_folder("tiny")
     assert first != second
+    assert runs.latest_folder() is None
+    runs.point_latest(second)
     assert runs.latest_folder() == second
+
+
+@pytest.mark.parametrize(
+    ("fields", "init", "message"),
+    [({"best": "AP"}, None, "no score named 'AP'"), ({}, Path("nowhere.safetensors"), "nowhere")],
+    ids=["a wrong score", "a missing checkpoint"],
+)
+def test_what_cannot_begin_leaves_the_latest_run_alone(
+    fields: dict[str, Any], init: Path | None, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = train(tiny.experiment(epochs=1), device="cpu").folder
+    with pytest.raises(PosecliError, match=message):
+        train(tiny.experiment(**fields), device="cpu", init=init)
+    assert runs.latest_folder() == first
+    assert {path.name for path in Path("runs").iterdir()} == {first.name, "latest"}
+
+
+def test_more_epochs_by_resume_know_the_best_so_far(tmp_path: Path) -> None:
+    best = train(tiny.experiment(epochs=2, eval_every=2), tmp_path, device="cpu").best
+    worse = tiny.experiment(epochs=3, eval_every=3, optimizer={"lr": 1e9})
+    run = train(worse, tmp_path, device="cpu", resume=True)
+    assert (run.best_epoch, run.best) == (2, best)
+    assert checkpoint.load_checkpoint(tmp_path / "best.safetensors")[1].epoch == 2
 
 
 def test_a_used_folder_is_refused(tmp_path: Path) -> None:

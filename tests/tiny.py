@@ -145,7 +145,7 @@ def work(folder: Path, fields: dict[str, Any]) -> int:
     try:
         run = train(experiment(**fields), folder, device="cpu")
     except console.PosecliError as error:
-        print(f"rank {distributed.rank()}: {error}", file=sys.stderr)
+        os.write(2, f"rank {distributed.rank()}: {error}\n".encode())  # at once: another rank writes too
         return error.exit_code
     state = {name: value.contiguous() for name, value in run.algorithm.state_dict().items()}
     save_file(state, folder / f"rank-{distributed.rank()}.safetensors")

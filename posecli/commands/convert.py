@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -72,4 +73,4 @@ def _report(done: Conversion, out: Path, to: str) -> None:
         console.warn(f"{len(done.missing)} pictures are missing and left out, the first is {done.missing[0]}")
     if to == "coco":
         family = "lifter" if done.is_motion else "interhand" if done.is_pairs else "topdown"
-        console.note(f"next: posecli train --algo {family} --data {out}")
+        console.note(f"next: posecli train --algo {family} --data {shlex.quote(str(out))}")

@@ -26,6 +26,7 @@ def add(app: typer.Typer) -> None:
 
 
 def evaluate(
+    context: typer.Context,
     results: Annotated[
         Path | None, typer.Argument(metavar="RESULTS", help="A results.jsonl to score; needs --data, no model.")
     ] = None,
@@ -63,7 +64,14 @@ def evaluate(
     """Score a model on labelled data, or a results file without any model."""
     for text in metric or ():
         _check_metric(text)
+    if out is not None:
+        from posecli.files import output_folder
+
+        context.with_resource(output_folder(out))  # where nothing can be written, nothing is scored
     if results is not None:
+        for option, given in (("--guess", guess), ("--boxes", boxes), ("--set", settings)):
+            if given:
+                raise PosecliError(f"{option} is of a model, and {results} is scored without one: name it with --model")
         evaluation = _score_file(results, model, data, metric or ())
     else:
         name = model or DEFAULT_MODEL

@@ -30,6 +30,7 @@ def add(app: typer.Typer) -> None:
 
 
 def infer(
+    context: typer.Context,
     sources: Annotated[
         list[str],
         typer.Argument(
@@ -62,7 +63,10 @@ def infer(
         Path | None, typer.Option(metavar="FILE", help="The weights of torchvision/keypointrcnn, likewise.")
     ] = None,
     boxes: Annotated[
-        Path | None, typer.Option("--boxes", help="COCO detections JSON by file name or image id, instead.")
+        Path | None,
+        typer.Option(
+            "--boxes", help="COCO detections JSON by file name or image id, instead; frames of videos as clip.mp4#12."
+        ),
     ] = None,
     box_threshold: Annotated[float, typer.Option(help="People detected with a lower score are left out.")] = 0.5,
     threshold: Annotated[float, typer.Option(help="Keypoints that score lower are not drawn.")] = 0.3,
@@ -78,6 +82,7 @@ def infer(
 
     With a lifter, 3D poses in millimetres: `--model LIFTER --pose2d RUN`.
     """
+    from posecli.files import output_folder
     from posecli.sources import find_sources
 
     if precision not in ("fp32", "bf16", "fp16", "auto"):
@@ -89,6 +94,7 @@ def infer(
         raise PosecliError(f"{results} is lifted as it is: leave out {'--pose2d' if nproc == 1 else '--nproc'}")
     found_sources = [] if results is not None else find_sources(sources)
     folder = out or _new_folder()
+    context.with_resource(output_folder(folder))
     if nproc > 1:
         raise typer.Exit(_launch(nproc, folder))
     from posecli import distributed

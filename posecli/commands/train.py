@@ -116,7 +116,7 @@ def _experiment(
     if algo is not None and config is not None:
         raise PosecliError("--algo and --config both name a config: give one of them")
     layers = layers_of(config if config is not None else _config_name(algo, data is not None), settings)
-    return validate(Experiment, layers) if data is None else _on_own_data(layers, data)
+    return validate(Experiment, layers) if data is None else _on_own_data(layers, data, settings)
 
 
 def _config_name(algo: str | None, own_data: bool) -> str:
@@ -135,12 +135,12 @@ def _config_name(algo: str | None, own_data: bool) -> str:
     return f"{algo}/custom" if own_data and f"{algo}/custom" in names else f"{algo}/default"
 
 
-def _on_own_data(layers: Layers, data: Path) -> Experiment:
+def _on_own_data(layers: Layers, data: Path, settings: list[str]) -> Experiment:
     """The experiment on the user's data; says why it is as it is."""
     from posecli import distributed
     from posecli.autoconfig import experiment_for
 
-    experiment, reasons = experiment_for(layers, data)
+    experiment, reasons = experiment_for(layers, data, settings)
     for reason in reasons if distributed.first_process() else ():
         console.note(reason)
     return experiment
@@ -163,4 +163,6 @@ def _show(run: Run, out: Path | None) -> None:
         console.note(f"  posecli eval --metric 3dpck{model}    score it with other metrics")
         return
     console.note(f"  posecli infer photo.jpg{model}    find people in your own pictures")
-    console.note(f"  posecli eval --metric pck{model}    score it with other metrics")
+    flat = any(metric.startswith(("ap", "pck")) for metric in run.experiment.eval.metrics)
+    asked = ("--metric pck", "score it with other metrics") if flat else ("--guess", "score it beside the mean pose")
+    console.note(f"  posecli eval {asked[0]}{model}    {asked[1]}")

@@ -1,8 +1,8 @@
 """COCO keypoint JSON, in columns: https://cocodataset.org/#format-data and a few more fields in the category.
 
-Beyond COCO a category may hold `flip_pairs`, `sigmas`, `weights`, `upper` and `colors`; a picture's record may hold
-`ignore`, polygons where nothing is to be learnt, and be without a file where motion was never filmed. For 3D and motion
-see `coco_motion`.
+Beyond COCO a category may hold `flip_pairs`, `sigmas`, `weights`, `upper`, `colors` and `columns`, names of fields that
+annotations have beside COCO's, a whole number each; a picture's record may hold `ignore`, polygons where nothing is to
+be learnt, and be without a file where motion was never filmed. For 3D and motion see `coco_motion`.
 """
 
 from __future__ import annotations
@@ -177,9 +177,10 @@ def _pictures(table: CocoFile, images: Path | None) -> PicturePaths | NoPictures
     names = [str(record.get("file_name") or "") for record in table.images]
     if not any(names) and "cameras" in table.more:
         return NoPictures(len(names))
-    if not names[0]:
-        raise PosecliError(f"{table.path}: image {table.images[0]['id']} has no file_name")
-    return PicturePaths(find_pictures(table.path, names[0], images), names)
+    nameless = next((place for place, name in enumerate(names) if not name), None)
+    if nameless is not None and "cameras" not in table.more:
+        raise PosecliError(f"{table.path}: image {table.images[nameless]['id']} has no file_name")
+    return PicturePaths(find_pictures(table.path, names, images), names)
 
 
 def read_people(table: CocoFile, joints: int, keypoints: Keypoints) -> People:
@@ -194,6 +195,7 @@ def read_people(table: CocoFile, joints: int, keypoints: Keypoints) -> People:
         "annotation_id": _identities(table),
         "category": _column(table, "category_id", np.int64, 1),
         **_crowd_index(table),
+        **_own_columns(table),
         **read_motion(table.path, table.annotations, joints, table.more),
     }
     extra.update(read_hands(table.path, table.annotations, extra.get("keypoints_3d"), joints))
@@ -244,8 +246,24 @@ def _crowd_index(table: CocoFile) -> dict[str, Array]:
     """How crowded each annotation's picture is, where the file says it, as CrowdPose's do; NaN for others in it."""
     if not any("crowdIndex" in record for record in table.images):
         return {}
-    values = [np.nan if (value := record.get("crowdIndex")) is None else value for record in table.images]
-    return {"crowd_index": np.array(values, dtype=np.float32)[table.samples]}
+    values = np.full(len(table.images), np.nan, dtype=np.float32)
+    for index, record in enumerate(table.images):
+        try:
+            values[index] = np.nan if record.get("crowdIndex") is None else float(record["crowdIndex"])
+        except (TypeError, ValueError) as error:
+            raise PosecliError(
+                f"{table.path}: image {record['id']} has the crowdIndex {record['crowdIndex']!r}; a number is expected"
+            ) from error
+    return {"crowd_index": values[table.samples]}
+
+
+def _own_columns(table: CocoFile) -> dict[str, Array]:
+    """The columns that the first category names; -1 where an annotation has none."""
+    names = table.categories[0].get("columns") or ()
+    try:
+        return {name: _column(table, name, np.int64, -1) for name in map(str, names)}
+    except (TypeError, ValueError, OverflowError) as error:
+        raise PosecliError(f"{table.path}: `columns` {names} are whole numbers, and one is not") from error
 
 
 def _identities(table: CocoFile) -> IntArray:
@@ -262,9 +280,9 @@ def _sizes(table: CocoFile, pictures: PicturePaths | NoPictures) -> IntArray:
     sizes = np.fromiter(flat, np.int64, 2 * len(table.images)).reshape(-1, 2)
     unknown = np.flatnonzero((sizes <= 0).any(axis=1))
     if len(unknown) and isinstance(pictures, PicturePaths):
-        sizes[unknown], unreadable = picture_sizes([pictures[int(index)] for index in unknown])
+        sizes[unknown], unreadable = picture_sizes([pictures.path(int(index)) for index in unknown])
         if unreadable:
-            first = pictures[int(unknown[unreadable[0]])]
+            first = pictures.path(int(unknown[unreadable[0]]))
             raise PosecliError(f"{table.path} gives no width and height for {first}, and its header cannot be read")
     return sizes
 

@@ -9,8 +9,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from posecli.datasets.coco_motion import action_records, camera_numbers, camera_records, motion_fields
+from posecli.datasets.coco_motion import NUMBERS, action_records, camera_numbers, camera_records, motion_fields
 from posecli.datasets.coco_skeleton import to_fields
+from posecli.datasets.hand_columns import COLUMNS as HAND_COLUMNS
 from posecli.datasets.hand_columns import hand_fields
 from posecli.datasets.writer import Writer
 from posecli.files import atomic_path
@@ -19,6 +20,8 @@ from posecli.skeleton import house_skeletons
 from posecli.types import Array, Dataset, FloatArray, IntArray
 
 Record = dict[str, Any]
+WRITTEN = ("annotation_id", "area", "category", "crowd", "crowd_index", "keypoints_3d")
+FIELDS = ("id", "image_id", "category_id", "bbox", "iscrowd", "num_keypoints", "keypoints", "segmentation")
 
 
 class CocoWriter(Writer):
@@ -42,6 +45,10 @@ class CocoWriter(Writer):
                 stream.write("]")
             stream.write("}\n")
 
+    def dropped(self, dataset: Dataset) -> list[str]:
+        derived = set(HAND_COLUMNS) if "hand_type" in dataset.people.extra else set()
+        return sorted(set(dataset.people.extra) - {*WRITTEN, *NUMBERS, *derived, *own_columns(dataset)})
+
 
 def _write_lines(stream: IO[str], records: Iterator[Record]) -> None:
     separator = "\n"
@@ -60,6 +67,8 @@ def category_records(dataset: Dataset) -> Iterator[Record]:
         record = {"id": identity, "name": name, **to_fields(skeleton)}
         if name != skeleton.name and (known is None or known.names != skeleton.names):
             record["skeleton_name"] = skeleton.name
+        if own_columns(dataset):
+            record["columns"] = own_columns(dataset)
         yield record
 
 
@@ -87,7 +96,7 @@ def annotation_records(dataset: Dataset) -> Iterator[Record]:
     people = dataset.people
     labelled = people.labelled
     triples = np.concatenate([people.keypoints[..., :2], people.scores[..., None]], axis=-1)  # (P, K, 3)
-    flat = _rounded(np.where(labelled[..., None], triples, 0), 3).reshape(len(people), -1)
+    flat = _rounded(np.where(labelled[..., None], triples, 0), 3).reshape(len(people), 3 * people.keypoints.shape[1])
     boxes = keypoint_boxes(people.keypoints[..., :2]) if people.boxes is None else people.boxes
     sides = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
     columns = zip(
@@ -101,6 +110,7 @@ def annotation_records(dataset: Dataset) -> Iterator[Record]:
         strict=True,
     )
     more, hands = motion_fields(people), hand_fields(people)
+    own = {name: people.extra[name].tolist() for name in own_columns(dataset)}
     for row, (identity, sample, category, box, area, crowd, count) in enumerate(columns):
         yield {
             "id": identity,
@@ -113,7 +123,18 @@ def annotation_records(dataset: Dataset) -> Iterator[Record]:
             "keypoints": _plain(flat[row]),
             **(next(more) if more else {}),
             **(next(hands) if hands else {}),
+            **{name: values[row] for name, values in own.items()},
         }
+
+
+def own_columns(dataset: Dataset) -> list[str]:
+    """The columns of one whole number a person that are the dataset's own, as classes are."""
+    own = set(dataset.people.extra) - {*WRITTEN, *NUMBERS, *HAND_COLUMNS, *FIELDS}
+    return sorted(name for name in own if _is_whole(dataset.people.extra[name]))
+
+
+def _is_whole(values: Array) -> bool:
+    return values.ndim == 1 and np.issubdtype(values.dtype, np.integer)
 
 
 def annotation_ids(dataset: Dataset) -> IntArray:

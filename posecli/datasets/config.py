@@ -23,11 +23,12 @@ class SyntheticConfig(DatasetConfig):
     seed: int = Field(0, ge=0, description="another seed, other people; train and val must differ")
     size: Size = Field((192, 192), description="width and height of a picture in pixels")
     people: tuple[int, int] = Field((1, 1), description="fewest and most people in a picture")
+    backdrop: Literal["clutter", "studio"] = Field("clutter", description="what is behind: anything, or an even wall")
 
     def build(self) -> Dataset:
         from posecli.datasets.synthetic import synthetic_dataset
 
-        return synthetic_dataset(self.count, self.seed, self.size, self.people)
+        return synthetic_dataset(self.count, self.seed, self.size, self.people, self.backdrop)
 
 
 class SyntheticMotionConfig(DatasetConfig):
@@ -55,11 +56,12 @@ class SyntheticHandsConfig(DatasetConfig):
     size: Size = Field((144, 144), description="width and height of a picture in pixels")
     interacting: Fraction = Field(0.5, description="share of the pictures with both hands")
     turned: float = Field(70.0, ge=0, le=180, description="degrees at most that a hand is turned from showing its back")
+    backdrop: Literal["clutter", "studio"] = Field("clutter", description="what is behind: anything, or an even wall")
 
     def build(self) -> Dataset:
         from posecli.datasets.synthetic_hands import synthetic_hands
 
-        return synthetic_hands(self.count, self.seed, self.size, self.interacting, self.turned)
+        return synthetic_hands(self.count, self.seed, self.size, self.interacting, self.turned, self.backdrop)
 
 
 class MosaicConfig(DatasetConfig):
@@ -193,19 +195,20 @@ class AicConfig(KnownKeypointsConfig):
 
 
 class OcHumanConfig(KnownKeypointsConfig):
-    """OCHuman, people who hide each other: COCO's 17 keypoints, in COCO's form."""
+    """OCHuman, people who hide each other: COCO's 17 keypoints; the published ochuman.json, or COCO's form."""
 
     name: ClassVar[str] = "ochuman"
     skeleton: ClassVar[str] = "coco"
+    part: Literal["all", "val", "test"] = Field("all", description="of the published file: 2,500 pictures are val")
 
     def read(self) -> Dataset:
         from posecli.datasets.crowds import ochuman_dataset
 
-        return ochuman_dataset(self.path, self.images)
+        return ochuman_dataset(self.path, self.images, self.part)
 
 
 class MhpConfig(KnownKeypointsConfig):
-    """Multi-Human Parsing v2: MPII's 16 keypoints, in COCO's form."""
+    """Multi-Human Parsing v2: MPII's 16 keypoints; a folder with images/ and pose_annos/, or COCO's form."""
 
     name: ClassVar[str] = "mhp"
     skeleton: ClassVar[str] = "mhp"

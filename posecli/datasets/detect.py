@@ -17,9 +17,11 @@ from posecli.datasets.config import (
     InterHandConfig,
     LspConfig,
     MhpConfig,
+    OcHumanConfig,
     SplitConfig,
     StoredDatasetConfig,
 )
+from posecli.datasets.published_crowds import mhp_folder
 
 Found = tuple[StoredDatasetConfig, StoredDatasetConfig, str]
 OWN_WORDS: list[tuple[type[StoredDatasetConfig], tuple[bytes, ...]]] = [
@@ -27,6 +29,7 @@ OWN_WORDS: list[tuple[type[StoredDatasetConfig], tuple[bytes, ...]]] = [
     (CrowdPoseConfig, (b'"crowdIndex"',)),
     (AicConfig, (b'"Right Shoulder"', b'"Head top"')),
     (AicConfig, (b'"human_annotations"', b'"keypoint_annotations"')),
+    (OcHumanConfig, (b'"keypoint_visible"', b'"others_occluded"')),
     (MhpConfig, (b'"Right-ankle"', b'"Upper-neck"')),
 ]
 """What stands only in the annotation files of these datasets."""
@@ -37,24 +40,30 @@ def detect_dataset(path: Path, seed: int = 0) -> Found:
     """The configs of the train and val side of the data at `path`, absolute paths in them, and the reason.
 
     Knows a folder with train.json and val.json (as `posecli convert` writes), COCO's own layout, one annotation file
-    (alone or in a folder), InterHand2.6M, a DeepLabCut project, an LSP or LSPET folder. Without a split of its own
-    the data is split by `seed`, 80 to 20. Raises PosecliError saying what was looked for.
+    (alone or in a folder), InterHand2.6M, Multi-Human Parsing v2, a DeepLabCut project, an LSP or LSPET folder.
+    Without a split of its own the data is split by `seed`, 80 to 20. Raises PosecliError saying what was looked for.
     """
     path = path.expanduser().absolute()
     if path.is_file() and path.suffix.lower() == ".json":
         return _split(coco_like(path), seed, f"{path.name} is one annotation file")
     if path.is_file() and path.name in ("config.yaml", "joints.mat"):
         path = path.parent
+    if path.is_file():
+        raise PosecliError(
+            f"--data {path}: its format is not told by itself; name it, and alike for data.val: "
+            f"--set 'data.train={{use: FORMAT, path: {path}}}' (formats: posecli list datasets)"
+        )
     if not path.is_dir():
-        raise PosecliError(f"--data {path}: no such {'file or folder' if not path.exists() else 'dataset'}")
-    attempts: tuple[Callable[[Path, int], Found | None], ...] = (_interhand, _pair, _deeplabcut, _lsp, _alone)
+        raise PosecliError(f"--data {path}: no such file or folder")
+    attempts: tuple[Callable[[Path, int], Found | None], ...] = (_interhand, _mhp, _pair, _deeplabcut, _lsp, _alone)
     for attempt in attempts:
         found = attempt(path, seed)
         if found is not None:
             return found
     raise PosecliError(
         f"--data {path}: no train.json and val.json, no single annotation file, no *_joint_3d.json of InterHand2.6M, "
-        "no DeepLabCut config.yaml with labeled-data, no joints.mat in it; see posecli convert --help"
+        "no DeepLabCut config.yaml with labeled-data, no pose_annos of MHP v2, no joints.mat in it; "
+        "see posecli convert --help"
     )
 
 
@@ -94,6 +103,14 @@ def _interhand(path: Path, seed: int) -> Found | None:
         reason = f"InterHand2.6M: train on its train files, score on {held_out}"
         return InterHandConfig(path=path, part="train"), InterHandConfig(path=path, part=held_out), reason
     return _split(InterHandConfig(path=path), seed, "InterHand2.6M")
+
+
+def _mhp(path: Path, seed: int) -> Found | None:
+    """Multi-Human Parsing v2: train/ and val/, or one of them."""
+    train, val = path / "train", path / "val"
+    if mhp_folder(train) is not None and mhp_folder(val) is not None:
+        return MhpConfig(path=train), MhpConfig(path=val), "MHP v2: train on its train side, score on val"
+    return None if mhp_folder(path) is None else _split(MhpConfig(path=path), seed, "a side of MHP v2")
 
 
 def _pair(path: Path, seed: int) -> Found | None:

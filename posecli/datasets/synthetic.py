@@ -1,6 +1,6 @@
 """The embedded dataset: articulated people drawn by code, labelled by the same geometry that draws them.
 
-Everything about picture i depends on (seed, i, size, people) alone: not on the process, the order of reading, the
+Everything about picture i depends on (seed, i) and the options alone: not on the process, the order of reading, the
 number of pictures, or the machine beyond the last bits of its sines. `synthetic_scenes` gives poses and cameras
 without any picture; `synthetic_dataset` adds what has to be seen: occlusion, boxes, areas, and pictures to read.
 """
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from posecli.console import PosecliError
+from posecli.datasets.synthetic_backdrop import Backdrop
 from posecli.datasets.synthetic_picture import Painting, depth_order, draw_picture, paint_numbers
 from posecli.datasets.synthetic_scene import Scenes, synthetic_scenes
 from posecli.datasets.synthetic_surface import Look, body_parts, dress, facets, place_vertices
@@ -28,27 +29,33 @@ class SyntheticPicture:
 
     scene: Scenes
     look: Look
+    backdrop: Backdrop = "clutter"
 
     def __call__(self) -> ImageArray:
-        return draw_picture(self.scene, self.look)
+        return draw_picture(self.scene, self.look, self.backdrop)
 
 
 class SyntheticPictures(Made[ImageSource]):
     """The pictures of scenes, each drawn when called."""
 
-    def __init__(self, scenes: Scenes, look: Look) -> None:
+    def __init__(self, scenes: Scenes, look: Look, backdrop: Backdrop) -> None:
         self.scenes = scenes
         self.look = look
+        self.backdrop = backdrop
 
     def __len__(self) -> int:
         return len(self.scenes)
 
     def item(self, index: int) -> SyntheticPicture:
-        return SyntheticPicture(self.scenes.take(index), self.look.take(self.scenes.rows(index)))
+        return SyntheticPicture(self.scenes.take(index), self.look.take(self.scenes.rows(index)), self.backdrop)
 
 
 def synthetic_dataset(
-    count: int, seed: int = 0, size: tuple[int, int] = (192, 192), people: tuple[int, int] = (1, 1)
+    count: int,
+    seed: int = 0,
+    size: tuple[int, int] = (192, 192),
+    people: tuple[int, int] = (1, 1),
+    backdrop: Backdrop = "clutter",
 ) -> Dataset:
     """Pictures 0 to count - 1 of the series `seed`; `size` is width, height, `people` the fewest and most in one.
 
@@ -61,10 +68,10 @@ def synthetic_dataset(
     if not 1 <= people[0] <= people[1]:
         raise PosecliError(f"synthetic dataset: people is {people[0]} to {people[1]}; give at least 1, fewest first")
     scenes = synthetic_scenes(np.arange(count), seed, size, people)
-    return label_scenes(scenes)
+    return label_scenes(scenes, backdrop)
 
 
-def label_scenes(scenes: Scenes) -> Dataset:
+def label_scenes(scenes: Scenes, backdrop: Backdrop = "clutter") -> Dataset:
     """The dataset of given scenes."""
     look = dress(scenes)
     visible, boxes, areas, shown = _look_at(scenes, look)
@@ -88,7 +95,7 @@ def label_scenes(scenes: Scenes) -> Dataset:
                 "facing": facing(scenes.keypoints_3d),
             },
         ),
-        images=SyntheticPictures(scenes, look),
+        images=SyntheticPictures(scenes, look, backdrop),
         cameras=scenes.cameras,
     )
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import random
+from typing import Literal
 
 import cv2
 import numpy as np
 
 from posecli.types import FloatArray, ImageArray
 
+Backdrop = Literal["clutter", "studio"]
 Color = tuple[float, float, float]
 BODILY = 7  # colours of a person that clutter may have, the first of the palette
 
@@ -31,11 +33,19 @@ def random_bytes(noise: np.random.PCG64, shape: tuple[int, ...]) -> ImageArray:
     return words.view(np.uint8)[:count].reshape(shape)
 
 
-def background(chance: random.Random, noise: np.random.PCG64, size: tuple[int, int], palette: FloatArray) -> ImageArray:
-    """A cluttered RGB picture (H, W, 3) for somebody to stand before.
+def background(
+    chance: random.Random,
+    noise: np.random.PCG64,
+    size: tuple[int, int],
+    palette: FloatArray,
+    backdrop: Backdrop = "clutter",
+) -> ImageArray:
+    """An RGB picture (H, W, 3) for somebody to stand before: an even wall in a studio, or clutter.
 
     Some of the clutter has the colours `palette` (P, C, 3) of those who will, the first BODILY of each.
     """
+    if backdrop == "studio":
+        return _studio(chance, size)
     canvas = _backdrop(chance, noise, size)
     for painter in (_wall, _clutter, _limbs):
         if chance.random() < 0.5:
@@ -44,6 +54,15 @@ def background(chance: random.Random, noise: np.random.PCG64, size: tuple[int, i
         side = 3 + 2 * below(chance, max(2, size[0] // 48))
         canvas = np.asarray(cv2.blur(canvas, (side, side)))
     return canvas
+
+
+def _studio(chance: random.Random, size: tuple[int, int]) -> ImageArray:
+    """A wall of one colour, lighter or darker towards the floor."""
+    width, height = size
+    color = np.array([between(chance, 20, 220) for _ in range(3)])
+    light = np.linspace(-1, 1, height)[:, None, None] * between(chance, -25, 25)
+    rows = np.clip(color + light, 0, 255).astype(np.uint8)  # (H, 1, 3)
+    return np.repeat(rows, width, axis=1)
 
 
 def _backdrop(chance: random.Random, noise: np.random.PCG64, size: tuple[int, int]) -> ImageArray:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from posecli.datasets.synthetic_backdrop import background, between, expose, random_bytes
+from posecli.datasets.synthetic_backdrop import Backdrop, background, between, expose, random_bytes
 from posecli.datasets.synthetic_draws import Draws
 from posecli.datasets.synthetic_scene import Scenes
 from posecli.datasets.synthetic_surface import Look, facets, place_vertices
@@ -61,12 +61,12 @@ def paint_numbers(polygons: IntArray, size: tuple[int, int]) -> IntArray:
     return canvas
 
 
-def draw_picture(scene: Scenes, look: Look) -> ImageArray:
+def draw_picture(scene: Scenes, look: Look, backdrop: Backdrop = "clutter") -> ImageArray:
     """The picture of ONE scene, RGB (H, W, 3)."""
     key = int(Draws(scene.seed, scene.indices).key("picture")[0])
     chance = random.Random(key)  # only random() is used: its series is the same in every Python
     noise = np.random.PCG64(key)
-    canvas = background(chance, noise, scene.size, look.palette)
+    canvas = background(chance, noise, scene.size, look.palette, backdrop)
     painting = depth_order(scene, place_vertices(scene, look))
     _shadows(chance, canvas, painting)
     _people(chance, noise, canvas, painting, look)

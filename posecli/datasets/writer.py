@@ -21,3 +21,7 @@ class Writer(ABC):
 
         `names[i]` is the file of picture i, relative to the folder of pictures.
         """
+
+    def dropped(self, dataset: Dataset) -> list[str]:
+        """The columns of `people.extra` that are not written and somebody may miss."""
+        return []

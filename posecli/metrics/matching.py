@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from posecli.console import PosecliError
-from posecli.types import BoolArray, Dataset, FloatArray, IntArray, People, SampleId
+from posecli.types import IN_PICTURE, BoolArray, Dataset, FloatArray, IntArray, People, SampleId
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ def pair_people(truth: Dataset, predictions: Mapping[SampleId, People]) -> Pairs
 
     A predicted row with `extra["row"]` answers that person of its sample (of several, the one with the best instance
     score). Without it, the pairs of a sample are the assignment with the smallest sum of mean keypoint distances.
-    Raises PosecliError when a prediction has another number of keypoints or dimensions, or a row that does not exist.
+    Of 3D predictions 2D data is compared with what `as_labelled` takes. Raises PosecliError when a prediction has
+    another number of keypoints or dimensions, or a row that does not exist.
     """
     people = truth.people
     rows = np.flatnonzero(people.labelled.any(axis=1) & ~people.crowd)
@@ -62,7 +64,7 @@ def pair_people(truth: Dataset, predictions: Mapping[SampleId, People]) -> Pairs
         low, high = int(starts[index]), int(starts[index + 1])
         if guesses is None or len(guesses) == 0:
             continue
-        _check_shape(truth, sample_id, guesses)
+        guesses = as_labelled(truth, sample_id, guesses)
         if low == high:
             continue
         first, last = int(truth.offsets[index]), int(truth.offsets[index + 1])
@@ -75,6 +77,29 @@ def pair_people(truth: Dataset, predictions: Mapping[SampleId, People]) -> Pairs
         found[low:high] = taken
     visible = people.labelled[rows]
     return Pairs(rows, people.keypoints[rows].astype(np.float64), visible, predicted, found)
+
+
+def as_labelled(truth: Dataset, sample_id: SampleId, guesses: People) -> People:
+    """Predictions in as many dimensions as the data is labelled in.
+
+    A 3D prediction says where its keypoints are in the picture by a column `keypoints_2d` (N, K, 2) of image pixels:
+    where the data is labelled in 2D these are its keypoints. Raises PosecliError when the shapes do not fit.
+    """
+    wanted, got = truth.people.keypoints.shape[1:], guesses.keypoints.shape[1:]
+    if wanted == got or not len(guesses):
+        return guesses
+    if wanted == (got[0], 2) and got[1] == 3:
+        pixels = guesses.extra.get(IN_PICTURE)
+        if pixels is None:
+            raise PosecliError(
+                f"the predictions for sample {sample_id!r} are in 3D and have no column {IN_PICTURE!r} of image "
+                f"pixels, the data {truth.name!r} is labelled in 2D: score them with a 3D metric such as mpjpe"
+            )
+        return dataclasses.replace(guesses, keypoints=pixels)
+    raise PosecliError(
+        f"the predictions for sample {sample_id!r} have {got[0]} keypoints in {got[1]} dimensions, "
+        f"the data {truth.name!r} has {wanted[0]} in {wanted[1]}: score them against the data they were made for"
+    )
 
 
 def keypoint_distances(
@@ -110,15 +135,6 @@ def mean_of(values: FloatArray) -> float:
     """The mean of the values that are not NaN; NaN without any."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else float("nan")
-
-
-def _check_shape(truth: Dataset, sample_id: SampleId, guesses: People) -> None:
-    wanted, got = truth.people.keypoints.shape[1:], guesses.keypoints.shape[1:]
-    if wanted != got:
-        raise PosecliError(
-            f"the predictions for sample {sample_id!r} have {got[0]} keypoints in {got[1]} dimensions, "
-            f"the data {truth.name!r} has {wanted[0]} in {wanted[1]}: score them against the data they were made for"
-        )
 
 
 def _by_row(guesses: People, wanted: IntArray, count: int, sample_id: SampleId) -> IntArray:

@@ -170,12 +170,9 @@ def find_origin(option: str | None, skeleton: Skeleton) -> tuple[int, ...]:
         return ()
     if option is not None:
         return tuple(keypoint_index(word.strip(), skeleton) for word in option.split(","))
-    if skeleton.root is not None:
-        return (skeleton.root,)
-    hips = tuple(skeleton.names.index(name) for name in ("left_hip", "right_hip") if name in skeleton.names)
-    if len(hips) != 2:
+    if not skeleton.roots:
         raise PosecliError(
             f"skeleton {skeleton.name!r} has neither a root (pelvis, root, hips) nor left_hip and right_hip: say which "
             f"keypoint is moved to the origin, as in mpjpe:{skeleton.names[0]}, or mpjpe:none"
         )
-    return hips
+    return skeleton.roots

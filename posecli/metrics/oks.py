@@ -13,6 +13,7 @@ from pycocotools.cocoeval import COCOeval
 
 from posecli.geometry import box_areas, keypoint_boxes
 from posecli.metrics.crowding import crowd_indices, levels_of
+from posecli.metrics.matching import as_labelled
 from posecli.metrics.metric import Metric, Score
 from posecli.metrics.pck import require_2d
 from posecli.skeleton import Skeleton
@@ -47,6 +48,8 @@ class Ap(Metric):
 
     def compute(self, truth: Dataset, predictions: Mapping[SampleId, People]) -> list[Score]:
         require_2d(truth, "AP")
+        known = set(truth.ids)
+        predictions = {key: as_labelled(truth, key, people) for key, people in predictions.items() if key in known}
         areas, area_note = self._areas(truth.people)
         precision, recall = self._evaluate(truth, predictions, areas)
         notes = [f"{self.source}: {format_sigmas(self.sigmas)}", *area_note]
