@@ -212,6 +212,11 @@ class TrainConfig(Config):
         "fp32", description="arithmetic of the forward pass; auto: bf16 where the device has it in hardware"
     )
     channels_last: bool = Field(True, description="memory format of images and weights; faster nearly everywhere")
+    cuda_graphs: bool = Field(
+        False,
+        description="on a GPU, record the backbone's work once and replay it: faster where launching its many small "
+        "steps takes longer than computing them, as in HRNet; in one process, without accumulate",
+    )
     freeze_norm: bool = Field(False, description="keep the running statistics of normalisation layers as they are")
     ema: float | None = Field(None, gt=0, lt=1, description="decay of an exponential moving average of the weights")
     seed: int = Field(0, ge=0, description="of weights, order and augmentation")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -147,5 +148,11 @@ def _explain(error: BaseException) -> tuple[int, str]:
         and error.filename
     ):
         return WRONG_INPUT, f"{error.filename}: {error.strerror}"
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
+        wanted = re.search(r"Tried to allocate ([\d.]+ \w+)", message)
+        return FAULTS_FOUND, (
+            f"the GPU has too little memory left{f' for another {wanted[1]}' if wanted else ''}: train in smaller "
+            "batches by --set train.batch_size=N, predict by --batch-size N, or choose another --device"
+        )
     hint = "" if output.debug else " (run with --debug before the command for the traceback)"
     return FAULTS_FOUND, f"{type(error).__name__}: {message}{hint}"

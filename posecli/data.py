@@ -303,11 +303,16 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         for sent, faults in self._start():
             # out of the ring at once: the worker will write there again
-            batches = sent if self._ring is None else [self._ring.unpack(parcel, self._source.units) for parcel in sent]
+            batches = [self._received(batch) for batch in sent]
             for fault in faults:
                 self._note(fault)
-            for batch in batches:
-                yield batch.pin_memory() if self.pin_memory else batch
+            yield from batches
+
+    def _received(self, sent: Batch | Parcel) -> Batch:
+        if isinstance(sent, Parcel):
+            assert self._ring is not None
+            return self._ring.unpack(sent, self._source.units, self.pin_memory)
+        return sent.pin_memory() if self.pin_memory else sent
 
     def _start(self) -> Iterator[Any]:
         with warnings.catch_warnings():

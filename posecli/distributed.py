@@ -34,7 +34,7 @@ def first_process() -> bool:
 
 def join(device: torch.device) -> None:
     """Meet the other ranks, where torchrun started several; nothing otherwise, and nothing the second time."""
-    if not launched() or ranks.is_initialized():
+    if not launched() or joined():
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -45,18 +45,23 @@ def join(device: torch.device) -> None:
 
 def leave() -> None:
     """Part from the other ranks before the process ends."""
-    if ranks.is_available() and ranks.is_initialized():
+    if joined():
         ranks.destroy_process_group()
+
+
+def joined() -> bool:
+    """Whether there is a group of ranks, if only of one."""
+    return ranks.is_available() and ranks.is_initialized()
 
 
 def rank() -> int:
     """The number of this process, 0 when it is alone."""
-    return ranks.get_rank() if ranks.is_available() and ranks.is_initialized() else 0
+    return ranks.get_rank() if joined() else 0
 
 
 def world() -> int:
     """How many processes share the job, 1 when alone."""
-    return ranks.get_world_size() if ranks.is_available() and ranks.is_initialized() else 1
+    return ranks.get_world_size() if joined() else 1
 
 
 def barrier() -> None:
@@ -66,7 +71,7 @@ def barrier() -> None:
 
 def totals(values: Sequence[int]) -> list[int]:
     """The sums of every rank's `values`, on every rank."""
-    if world() == 1:
+    if not joined():
         return list(values)
     tensor = torch.tensor(values, device=_device())
     ranks.all_reduce(tensor)
@@ -75,7 +80,7 @@ def totals(values: Sequence[int]) -> list[int]:
 
 def gather_json(items: Sequence[Any]) -> list[Any]:
     """The items of all ranks, in the order of the ranks, on every rank. Items are what JSON can hold."""
-    if world() == 1:
+    if not joined():
         return list(items)
     mine = torch.frombuffer(bytearray(json.dumps(list(items)).encode()), dtype=torch.uint8).to(_device())
     size = torch.tensor([len(mine)], device=mine.device)
@@ -95,7 +100,7 @@ def _decode(text: Tensor) -> list[Any]:
 
 def share_buffers(module: nn.Module) -> None:
     """Give every rank the first one's buffers: each has seen other batches, and normalisation remembers them."""
-    if world() > 1:
+    if joined():
         for buffer in module.buffers():
             ranks.broadcast(buffer, src=0)
 

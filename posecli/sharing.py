@@ -87,11 +87,11 @@ class Ring:
             self._place(batch.undo),
         )
 
-    def unpack(self, parcel: Parcel, units: Sequence[Sample]) -> Batch:
-        """The batch, copied out of the slot; its samples are taken from all units."""
+    def unpack(self, parcel: Parcel, units: Sequence[Sample], pinned: bool = False) -> Batch:
+        """The batch, copied out of the slot, page-locked if `pinned`; its samples are taken from all units."""
         return Batch(
-            {name: self._tensor(place) for name, place in parcel.inputs.items()},
-            {name: self._tensor(place) for name, place in parcel.targets.items()},
+            {name: self._tensor(place, pinned) for name, place in parcel.inputs.items()},
+            {name: self._tensor(place, pinned) for name, place in parcel.targets.items()},
             Chosen(units, np.array(parcel.units)),
             self._tensor(parcel.undo),
         )
@@ -104,5 +104,8 @@ class Ring:
     def _place(self, tensor: Tensor) -> Place | Tensor:
         return self.places.get(tensor.data_ptr(), tensor)
 
-    def _tensor(self, place: Place | Tensor) -> Tensor:
-        return place if isinstance(place, Tensor) else torch.from_numpy(self._view(place).copy())
+    def _tensor(self, place: Place | Tensor, pinned: bool = False) -> Tensor:
+        if isinstance(place, Tensor):
+            return place.pin_memory() if pinned else place
+        view = torch.from_numpy(self._view(place))
+        return torch.empty(view.shape, dtype=view.dtype, pin_memory=pinned).copy_(view)

@@ -15,6 +15,7 @@ import os
 import pickle
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -41,7 +42,7 @@ from posecli.config import (
 )
 from posecli.datasets.config import SyntheticConfig
 from posecli.plugins import catalog
-from posecli.types import Dataset, Prediction
+from posecli.types import Dataset, People, Prediction
 
 HEAVY = ("torch", "torchvision", "numpy", "cv2", "scipy")
 RANKS = 2
@@ -61,6 +62,8 @@ class PluginContract:
     overfit_rate: ClassVar[float] = 2e-3  # Adam's learning rate
     overfit_ratio: ClassVar[float] = 0.5  # of the first loss, to be undercut
     rank_tolerance: ClassVar[float] = 1e-5  # between weights after training on two ranks and on one
+    gpu_tolerance: ClassVar[float] = 1e-3  # relative, between losses on a GPU and on the CPU
+    gpu_distance: ClassVar[float] = 0.5  # between keypoints predicted on a GPU and on the CPU, pixels or millimetres
 
     # --- what a plugin says -----------------------------------------------------------------------------------------
 
@@ -205,6 +208,29 @@ class PluginContract:
             difference = float((first[name] - tensor).abs().max())
             assert difference <= self.rank_tolerance, f"{name} differs by {difference:.3g} from one process"
 
+    def test_a_gpu_agrees_with_the_cpu(self) -> None:
+        """On a GPU losses, gradients and predictions are what they are on the CPU; in bf16 the losses stay near."""
+        import pytest
+
+        if not torch.cuda.is_available():
+            pytest.skip("no GPU here")
+        algorithm, samples = self._built()
+        batch = example_batch(algorithm, samples)
+        expected = _on_device(algorithm.eval(), batch, torch.device("cpu"))
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            found = _on_device(algorithm, batch, torch.device("cuda"))
+        for name, loss in expected.losses.items():
+            assert np.isclose(found.losses[name], loss, rtol=self.gpu_tolerance, atol=1e-7), name
+            assert np.isclose(found.quick[name], loss, rtol=0.1, atol=1e-3), f"{name} in bf16"
+        assert np.isclose(found.gradient, expected.gradient, rtol=10 * self.gpu_tolerance), "the gradient's norm"
+        assert found.predictions.keys() == expected.predictions.keys()
+        for key, people in expected.predictions.items():
+            assert found.predictions[key].keypoints.shape[1:] == people.keypoints.shape[1:]
+            if found.predictions[key].keypoints.shape == people.keypoints.shape:
+                moved = np.linalg.norm(found.predictions[key].keypoints - people.keypoints, axis=-1)
+                # an untrained network's highest cells are nearly equal: a few may change places
+                assert (moved > self.gpu_distance).sum() <= 0.1 * moved.size, f"{key}: keypoints moved by {moved}"
+
     # --- how --------------------------------------------------------------------------------------------------------
 
     def perfect_predictions(self, samples: Dataset) -> list[Prediction]:
@@ -256,6 +282,34 @@ def train_as_rank(folder: str, job: str, rank: str) -> None:
     header = Header({}, samples.skeleton.to_dict())
     save_checkpoint(Path(folder) / f"rank{rank}.safetensors", algorithm.state_dict(), header)
     distributed.destroy_process_group()
+
+
+@dataclass(frozen=True)
+class Found:
+    """What an algorithm makes of a batch on some device."""
+
+    losses: dict[str, float]
+    gradient: float  # the norm of all gradients
+    quick: dict[str, float]  # the losses in bf16, where the device is a GPU
+    predictions: dict[int | str, People]
+
+
+def _on_device(algorithm: Algorithm, batch: Batch, device: torch.device) -> Found:
+    algorithm, moved = algorithm.to(device), batch.to(device)
+    algorithm.zero_grad()
+    losses = algorithm(moved)
+    _summed(losses).backward()  # type: ignore[no-untyped-call]
+    with torch.inference_mode():
+        predictions = {prediction.id: prediction.people for prediction in algorithm.finish(algorithm.predict(moved))}
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            quick = algorithm(moved)
+            if device.type == "cuda":
+                algorithm.predict(moved)
+    return Found(_numbers(losses), _gradient_norm(algorithm), _numbers(quick), predictions)
+
+
+def _numbers(losses: dict[str, Tensor]) -> dict[str, float]:
+    return {name: float(loss.detach()) for name, loss in losses.items()}
 
 
 def _build(model: ModelConfig, dataset: DatasetConfig) -> tuple[Algorithm, Dataset]:

@@ -41,6 +41,7 @@ from posecli.config import Experiment, ModelConfig, dump, to_yaml
 from posecli.console import STOPPED, PosecliError, RunFailed
 from posecli.data import unit_loader
 from posecli.files import remove_if_empty, write_text
+from posecli.graphs import record
 from posecli.metrics.metric import Metric, Score
 from posecli.nn.normalize import Normalize
 from posecli.optimization import Average, build_optimizers, rate_factor, set_rate
@@ -109,11 +110,15 @@ def choose_device(name: str = "auto") -> torch.device:
     return torch.device("cuda", index)
 
 
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """The context for forward passes in fp32, bf16 or fp16; auto is bf16 where that is quick, else fp32."""
+def autocast(device: torch.device, precision: str, *, cache: bool = True) -> AbstractContextManager[Any]:
+    """The context for forward passes in fp32, bf16 or fp16; auto is bf16 where that is quick, else fp32.
+
+    `cache` keeps converted weights for the rest of the block.
+    """
     if precision == "fp32" or (precision == "auto" and not has_bf16(device)):
         return nullcontext()
-    return torch.autocast(device.type, torch.float16 if precision == "fp16" else torch.bfloat16)
+    kind = torch.float16 if precision == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, kind, cache_enabled=cache)
 
 
 @functools.cache
@@ -161,6 +166,8 @@ def train(
     with _fastest_convolutions(), warnings.catch_warnings():
         # of depthwise weights, whose memory is the same in both formats
         warnings.filterwarnings("ignore", ".*Grad strides do not match bucket view strides.*")
+        # of a recorded backbone, whose gradients come from the stream it was recorded on
+        warnings.filterwarnings("ignore", ".*AccumulateGrad node's stream does not match.*")
         training.run_all()
     return training.run
 
@@ -220,8 +227,9 @@ class Training:
         self.metrics = _metrics(experiment, self.truth)
         place(algorithm, device, config.channels_last)
         self.run = Run(folder, experiment, algorithm, device)
-        self.network = algorithm if distributed.world() == 1 else DistributedDataParallel(algorithm)
+        self.network = DistributedDataParallel(algorithm) if distributed.joined() else algorithm
         self.optimizers = build_optimizers(algorithm, config.optimizer)
+        self.to_record = self._wants_graphs()
         self.scaler = torch.amp.GradScaler("cuda", enabled=config.precision == "fp16" and device.type == "cuda")
         self.average: Average | None = None
         self.log = Log(folder)
@@ -287,6 +295,8 @@ class Training:
         set_rate(self.optimizers, self.rate)
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
+        if self.to_record:
+            self._record(batches[0].to(run.device))
         for number, batch in enumerate(batches, 1):
             with self._without_sync() if number < len(batches) else nullcontext():
                 with autocast(run.device, config.precision):
@@ -305,6 +315,26 @@ class Training:
         self.scaler.update()
         if self.average is not None:
             self.average.update()
+
+    def _wants_graphs(self) -> bool:
+        config = self.config
+        if config.cuda_graphs and (config.accumulate > 1 or distributed.joined()):
+            raise PosecliError("train.cuda_graphs is for one process and train.accumulate=1: --set train.cuda_graphs=false")
+        return config.cuda_graphs and self.run.device.type == "cuda"
+
+    def _record(self, batch: Batch) -> None:
+        """From the first step on the backbone is replayed, see `graphs`."""
+        algorithm, device, precision = self.run.algorithm, self.run.device, self.config.precision
+        backbone = getattr(algorithm, "backbone", None)
+        if not isinstance(backbone, nn.Module):
+            raise PosecliError(f"train.cuda_graphs: {self.run.experiment.model.name} has no backbone: --set train.cuda_graphs=false")
+
+        def forward() -> None:
+            with autocast(device, precision):
+                algorithm(batch)
+
+        record(backbone, forward, autocast(device, precision, cache=False))
+        self.to_record = False
 
     def _without_sync(self) -> AbstractContextManager[Any]:
         """Gradients stay with their rank until the last batch of a step; it must enclose the forward pass too."""

@@ -17,6 +17,17 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in the backgrou
 PROJECT = Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture(autouse=True)
+def on_the_cpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests see no GPU, here and in the processes they start, unless their name says that they are about one."""
+    if "gpu" in request.node.nodeid or "cuda" in request.node.nodeid:
+        return
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    if "torch" in sys.modules:
+        monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+        monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+
+
 @pytest.fixture(scope="session")
 def project() -> Path:
     """The project's root folder."""

@@ -30,6 +30,13 @@ TROUBLES = [
     ("show('fine')", 0, "", "nothing wrong"),
     ("raise PosecliError('no file x:\\n give another')", 2, "error: no file x: give another", "wrong input, one line"),
     ("raise RunFailed('disk full')", 1, "error: disk full", "a failed run"),
+    (
+        "raise type('OutOfMemoryError', (RuntimeError,), {})('CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0')",
+        1,
+        "error: the GPU has too little memory left for another 2.50 GiB: train in smaller batches by "
+        "--set train.batch_size=N, predict by --batch-size N, or choose another --device",
+        "a GPU that is too small",
+    ),
     ("raise typer.Exit(1)", 1, "", "faults found"),
     (
         "1 / 0",

@@ -417,6 +417,11 @@ def test_no_device_of_that_name() -> None:
             training.choose_device(name)
 
 
+def test_graphs_are_refused_where_they_would_be_wrong(tmp_path: Path) -> None:
+    with pytest.raises(PosecliError, match=r"train\.cuda_graphs is for one process and train\.accumulate=1"):
+        train(tiny.experiment(cuda_graphs=True, accumulate=2), tmp_path, device="cpu")
+
+
 # --- stopping and going on ------------------------------------------------------------------------------------------
 
 EVERYTHING = {"model": {"dropout": 0.3}, "ema": 0.9, "accumulate": 2, "batch_size": 3, "eval_every": 1, "epochs": 3}
