@@ -319,7 +319,9 @@ class Training:
     def _wants_graphs(self) -> bool:
         config = self.config
         if config.cuda_graphs and (config.accumulate > 1 or distributed.joined()):
-            raise PosecliError("train.cuda_graphs is for one process and train.accumulate=1: --set train.cuda_graphs=false")
+            raise PosecliError(
+                "train.cuda_graphs is for one process and train.accumulate=1: --set train.cuda_graphs=false"
+            )
         return config.cuda_graphs and self.run.device.type == "cuda"
 
     def _record(self, batch: Batch) -> None:
@@ -327,7 +329,8 @@ class Training:
         algorithm, device, precision = self.run.algorithm, self.run.device, self.config.precision
         backbone = getattr(algorithm, "backbone", None)
         if not isinstance(backbone, nn.Module):
-            raise PosecliError(f"train.cuda_graphs: {self.run.experiment.model.name} has no backbone: --set train.cuda_graphs=false")
+            name = self.run.experiment.model.name
+            raise PosecliError(f"train.cuda_graphs: {name} has no backbone: --set train.cuda_graphs=false")
 
         def forward() -> None:
             with autocast(device, precision):
