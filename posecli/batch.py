@@ -53,30 +53,62 @@ Allocate = Callable[[tuple[int, ...], np.dtype[Any]], Array]
 """Memory for an array of that shape and type, whatever it holds."""
 
 
-def collate(examples: Sequence[Example], allocate: Allocate = np.empty) -> Batch:
-    """Stack examples of equal shapes, into memory that `allocate` gives."""
-    undo = [np.asarray(example.undo, np.float64) for example in examples]
-    return Batch(
-        _stack_each([example.inputs for example in examples], allocate),
-        _stack_each([example.targets for example in examples], allocate),
-        tuple(example.sample for example in examples),
-        _stack(undo, allocate),
-    )
+Shapes = tuple[tuple[str, tuple[int, ...]], ...]
+"""The names and shapes of an example's arrays: whole pictures may have sizes of their own."""
 
 
-def _stack_each(rows: Sequence[dict[str, Array]], allocate: Allocate) -> dict[str, Tensor]:
-    return {name: _stack([row[name] for row in rows], allocate) for name in rows[0]}
-
-
-def _stack(arrays: Sequence[Array], allocate: Allocate) -> Tensor:
-    first = np.asarray(arrays[0])
-    return torch.from_numpy(np.stack(arrays, out=allocate((len(arrays), *first.shape), first.dtype)))
+def shapes(example: Example) -> Shapes:
+    """What examples of one batch have in common."""
+    return tuple((name, array.shape) for name, array in (example.inputs | example.targets).items())
 
 
 def alike(examples: Sequence[Example], size: int) -> list[list[int]]:
-    """Places of examples with equal shapes, at most `size` together: whole pictures may have sizes of their own."""
-    groups: dict[tuple[tuple[str, tuple[int, ...]], ...], list[int]] = {}
+    """Places of examples with equal shapes, at most `size` together."""
+    groups: dict[Shapes, list[int]] = {}
     for place, example in enumerate(examples):
-        shapes = [(name, array.shape) for name, array in (example.inputs | example.targets).items()]
-        groups.setdefault(tuple(shapes), []).append(place)
+        groups.setdefault(shapes(example), []).append(place)
     return [group[start : start + size] for group in groups.values() for start in range(0, len(group), size)]
+
+
+class Stack:
+    """Examples of equal shapes on their way to a batch, each copied when it comes, still in the processor's cache."""
+
+    def __init__(self, first: Example, capacity: int, allocate: Allocate = np.empty) -> None:
+        """Memory for `capacity` examples like the first, which is not added yet."""
+        self._inputs = {name: _rows(array, capacity, allocate) for name, array in first.inputs.items()}
+        self._targets = {name: _rows(array, capacity, allocate) for name, array in first.targets.items()}
+        self._undo = allocate((capacity, 2, 3), np.dtype(np.float64))
+        self._samples: list[Sample] = []
+
+    def add(self, example: Example) -> None:
+        """Copy another example."""
+        row = len(self._samples)
+        for name, array in self._inputs.items():
+            array[row] = example.inputs[name]
+        for name, array in self._targets.items():
+            array[row] = example.targets[name]
+        self._undo[row] = example.undo
+        self._samples.append(example.sample)
+
+    def batch(self) -> Batch:
+        """All that were added."""
+        count = len(self._samples)
+        return Batch(
+            {name: torch.from_numpy(array[:count]) for name, array in self._inputs.items()},
+            {name: torch.from_numpy(array[:count]) for name, array in self._targets.items()},
+            tuple(self._samples),
+            torch.from_numpy(self._undo[:count]),
+        )
+
+
+def _rows(array: Array, count: int, allocate: Allocate) -> Array:
+    first = np.asarray(array)
+    return allocate((count, *first.shape), first.dtype)
+
+
+def collate(examples: Sequence[Example]) -> Batch:
+    """Examples of equal shapes as a batch."""
+    stack = Stack(examples[0], len(examples))
+    for example in examples:
+        stack.add(example)
+    return stack.batch()

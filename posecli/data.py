@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from posecli import distributed
 from posecli.algorithm import Transform
-from posecli.batch import Batch, alike, collate
+from posecli.batch import Batch, Shapes, Stack, shapes
 from posecli.console import PosecliError
 from posecli.images import UnreadableImage, read_image, stop_early
 from posecli.memory import keep_freed_memory
@@ -178,9 +178,10 @@ class UnitSource(TorchDataset[Item]):
             self._room -= picture.nbytes
             self._kept[index] = picture
 
-    def __getitems__(self, keys: list[Key]) -> list[Item]:
-        """The units of one batch; in training an unreadable one is followed by a substitute."""
-        return [item for key in keys for item in self._with_substitute(key)]
+    def __getitems__(self, keys: list[Key]) -> Iterator[Item]:
+        """The units of one batch, one by one; in training an unreadable one is followed by a substitute."""
+        for key in keys:
+            yield from self._with_substitute(key)
 
     def _with_substitute(self, key: Key) -> Iterator[Item]:
         """The unit, and while it cannot be read another one drawn at random.
@@ -204,30 +205,33 @@ def sample_index(units: Sequence[Sample]) -> IntArray:
     return np.arange(len(units)) if index is None else np.asarray(index)
 
 
-def _gather(items: list[Item]) -> Made:
-    made, faults = _sorted_out(items)
-    return [collate(examples) for _, examples in made], faults
-
-
-def _sorted_out(items: list[Item]) -> tuple[list[tuple[list[int], list[Example]]], list[Fault]]:
-    """The units that could be made, those of equal shapes together: their numbers and examples; and the faults."""
-    units = [unit for unit, item in items if not isinstance(item, Fault)]
-    examples = [item for _, item in items if not isinstance(item, Fault)]
-    groups = alike(examples, len(examples))
-    made = [([units[place] for place in group], [examples[place] for place in group]) for group in groups]
-    return made, [item for _, item in items if isinstance(item, Fault)]
-
-
 @dataclass(frozen=True)
-class Send:
-    """What a worker does with the units of a batch: they are stacked in the ring and sent as parcels."""
+class Gather:
+    """Batches of units that come one by one, at most `capacity`; a worker stacks them in the ring and sends parcels."""
 
-    ring: Ring
+    capacity: int
+    ring: Ring | None
 
-    def __call__(self, items: list[Item]) -> Sent:
-        self.ring.begin()
-        made, faults = _sorted_out(items)
-        return [self.ring.pack(collate(examples, self.ring.allocate), units) for units, examples in made], faults
+    def __call__(self, items: Iterable[Item]) -> Made | Sent:
+        if self.ring is not None:
+            self.ring.begin()
+        allocate = np.empty if self.ring is None else self.ring.allocate
+        stacks: dict[Shapes, tuple[Stack, list[int]]] = {}
+        faults = []
+        for unit, made in items:
+            if isinstance(made, Fault):
+                faults.append(made)
+                continue
+            key = shapes(made)
+            if key not in stacks:
+                left = self.capacity - sum(len(units) for _, units in stacks.values())
+                stacks[key] = Stack(made, left, allocate), []
+            stack, units = stacks[key]
+            stack.add(made)
+            units.append(unit)
+        if self.ring is None:
+            return [stack.batch() for stack, _ in stacks.values()], faults
+        return [self.ring.pack(stack.batch(), units) for stack, units in stacks.values()], faults
 
 
 def _start_worker(worker: int) -> None:
@@ -279,7 +283,7 @@ class Loader:
             source,
             batch_sampler=order,
             num_workers=workers,
-            collate_fn=_gather if self._ring is None else Send(self._ring),
+            collate_fn=Gather(order.batch_size, self._ring),
             prefetch_factor=AHEAD if workers else None,
             worker_init_fn=_start_worker,
             generator=torch.Generator().manual_seed(order.seed),  # else an epoch moves the global generator on

@@ -6,6 +6,7 @@ the first time costs more than the copy itself, and some containers allow only l
 
 from __future__ import annotations
 
+import dataclasses
 import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -102,7 +103,10 @@ class Ring:
         return np.frombuffer(slot, place.dtype, count, place.offset).reshape(place.shape)
 
     def _place(self, tensor: Tensor) -> Place | Tensor:
-        return self.places.get(tensor.data_ptr(), tensor)
+        place = self.places.get(tensor.data_ptr())
+        return (
+            tensor if place is None else dataclasses.replace(place, shape=tuple(tensor.shape))
+        )  # of its rows the first
 
     def _tensor(self, place: Place | Tensor, pinned: bool = False) -> Tensor:
         if isinstance(place, Tensor):
