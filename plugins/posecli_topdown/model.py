@@ -19,7 +19,7 @@ from posecli.scoring import ScoreMode, instance_scores
 from posecli.skeleton import Skeleton
 from posecli.suppression import oks_nms, soft_oks_nms
 from posecli.transforms import CropTransform
-from posecli.types import Array, Dataset, FloatArray, People, Prediction, Sample
+from posecli.types import Dataset, FloatArray, People, Prediction, Sample
 from posecli.units import PersonUnits
 from posecli_topdown.config import SuppressionConfig
 
@@ -114,19 +114,15 @@ class TopDown(Algorithm):
             outputs = self.codec.average(outputs, self.codec.flip(mirrored, self.flip_index))  # type: ignore[arg-type]
         keypoints, scores = self.codec.decode(outputs)  # type: ignore[arg-type]
         places = keypoints.double().cpu() @ batch.undo[:, :, :2].mT + batch.undo[:, None, :, 2]  # (B, K, 2)
-        people = self._people(batch.samples, places.numpy(), scores.float().cpu().numpy())
-        return [
-            Prediction(sample.id, people[row : row + 1].with_extra(**_identity(sample.people)))
-            for row, sample in enumerate(batch.samples)
-        ]
+        samples = list(batch.samples)  # made once
+        asked = People.concatenate([sample.people for sample in samples])
+        people = self._people(asked, places.numpy(), scores.float().cpu().numpy())
+        return [Prediction(sample.id, people[row : row + 1]) for row, sample in enumerate(samples)]
 
-    def _people(self, samples: Sequence[Sample], keypoints: FloatArray, scores: FloatArray) -> People:
-        """One row a sample, with the box it was cut out by; a true box counts as sure."""
-        boxes = np.concatenate([_boxes(sample.people) for sample in samples])
-        sure = [
-            1.0 if sample.people.instance_scores is None else sample.people.instance_scores[0] for sample in samples
-        ]
-        people = People(keypoints, scores, boxes, np.array(sure, np.float32))
+    def _people(self, asked: People, keypoints: FloatArray, scores: FloatArray) -> People:
+        """The rows that were `asked` for, with the boxes they were cut out by; a true box counts as sure."""
+        identity = {name: asked.extra[name] for name in ("row", "track_id", "category") if name in asked.extra}
+        people = People(keypoints, scores, asked.boxes, asked.instance_scores, identity)
         rescored = instance_scores(people, self.score_mode, self.score_threshold)
         return dataclasses.replace(people, instance_scores=rescored.astype(np.float32))
 
@@ -143,13 +139,3 @@ class TopDown(Algorithm):
         rows, scores = soft_oks_nms(people, sigmas, self.suppression.threshold)
         kept = people[rows]
         return People(kept.keypoints, kept.scores, kept.boxes, scores, kept.extra)
-
-
-def _boxes(people: People) -> FloatArray:
-    assert people.boxes is not None  # what has no box is no unit
-    return people.boxes
-
-
-def _identity(asked: People) -> dict[str, Array]:
-    """What tells whose keypoints these are: the row of truth, the track, the category."""
-    return {name: asked.extra[name] for name in ("row", "track_id", "category") if name in asked.extra}
