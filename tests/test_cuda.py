@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -23,13 +22,6 @@ from posecli.data import unit_loader
 from posecli.training import Stopped, Training, has_bf16, train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
-
-spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parent / "tiny.py")
-assert spec is not None
-assert spec.loader is not None
-tiny = importlib.util.module_from_spec(spec)
-sys.modules["tiny"] = tiny
-spec.loader.exec_module(tiny)
 
 
 def farthest(first: dict[str, Tensor], second: dict[str, Tensor]) -> float:

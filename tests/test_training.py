@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import importlib.util
 import json
 import math
 import os
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -26,13 +26,6 @@ from posecli.console import PosecliError, RunFailed
 from posecli.metrics.metric import Score
 from posecli.optimization import Average, rate_factor
 from posecli.training import Stopped, is_better, pick, train
-
-spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parent / "tiny.py")
-assert spec is not None
-assert spec.loader is not None
-tiny = importlib.util.module_from_spec(spec)
-sys.modules["tiny"] = tiny
-spec.loader.exec_module(tiny)
 
 Weights = dict[str, Tensor]
 
