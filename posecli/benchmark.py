@@ -20,11 +20,12 @@ from posecli.batch import Batch, collate
 from posecli.checkpoint import Header, current_versions, save_checkpoint
 from posecli.config import dump, load_experiment
 from posecli.datasets.coco import coco_dataset
+from posecli.devices import autocast, choose_device
 from posecli.measures import Measure, interleave
 from posecli.nn.normalize import Normalize
 from posecli.skeleton import house_skeleton
 from posecli.throughput import benchmark_pictures, imread_rate, run_loader
-from posecli.training import Training, autocast, choose_device
+from posecli.training import Training
 
 DATA_MODEL = "topdown/coco/resnet-50"
 

@@ -117,7 +117,7 @@ def _last_line(text: str) -> str:
 
 _DEVICE_SCRIPT = """
 import json, torch
-from posecli.training import has_bf16
+from posecli.devices import has_bf16
 cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
 mps = torch.backends.mps.is_available()
 capability = torch.backends.cpu.get_cpu_capability()

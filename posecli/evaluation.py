@@ -19,6 +19,7 @@ from posecli.data import Loader, unit_loader
 from posecli.datasets.config import StoredDatasetConfig
 from posecli.datasets.detect import coco_like, detect_dataset
 from posecli.datasets.pictures import PicturePaths
+from posecli.devices import autocast, choose_device
 from posecli.interop.detections import detected_dataset
 from posecli.mapping import map_skeleton
 from posecli.metrics.metric import Metric, Score
@@ -60,8 +61,6 @@ def evaluate_model(
     checkpoint's config; with `data`, those of data.val are of that data. `with_guess` scores the mean pose of the
     model's training data as well. Raises PosecliError when something is missing or does not fit.
     """
-    from posecli.training import choose_device
-
     place = choose_device(device)
     distributed.join(place)
     of_data = [setting for setting in settings if data is not None and _speaks_of_data(setting)]
@@ -323,8 +322,6 @@ def _possible(texts: Sequence[str], skeleton: Skeleton) -> list[Metric]:
 def _predict_units(
     algorithm: Algorithm, loader: Loader, device: torch.device, precision: str, label: str
 ) -> list[Prediction]:
-    from posecli.training import autocast
-
     predictions: list[Prediction] = []
     with _evaluating(algorithm), console.progress(loader.units, label, "unit") as bar:
         for batch in loader:

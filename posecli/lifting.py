@@ -12,6 +12,7 @@ from posecli.algorithm import Algorithm
 from posecli.batch import alike, collate
 from posecli.console import PosecliError
 from posecli.datasets.pictures import NoPictures
+from posecli.devices import autocast
 from posecli.drawing import PAPER
 from posecli.drawing3d import Scene, draw_scene, draw_views, scene_of
 from posecli.films import Film
@@ -22,6 +23,8 @@ from posecli.types import Array, Dataset, FloatArray, ImageArray, People, Predic
 
 SLOW_TURN = 45.0
 """Degrees a second that the view of a film turns."""
+LEAST_EXTENT = 1.0
+"""Pixels that a person reaches across at least: one of whom a single keypoint is known says nothing of its size."""
 LONG_LENS = 1.2
 """The focal length of an unknown camera, in longer sides of its pictures."""
 
@@ -86,8 +89,6 @@ class Lifting:
 
     @torch.inference_mode()
     def _predict(self, samples: Dataset) -> list[Prediction]:
-        from posecli.training import autocast
-
         units = self.algorithm.units(samples)
         generator = np.random.default_rng(0)
         predictions: list[Prediction] = []
@@ -196,7 +197,7 @@ def _grounded(poses: FloatArray) -> FloatArray:
 def _millimetres_a_pixel(flat: Film, deep: Film) -> list[FloatArray]:
     """For each frame (N,) how many mm a pixel is at each person: one number for a track, its median."""
     scales: list[FloatArray] = [
-        _extents(own.keypoints[..., :2]) / np.maximum(_extents(seen.keypoints), 1e-6)
+        _extents(own.keypoints[..., :2]) / np.maximum(_extents(seen.keypoints), LEAST_EXTENT)
         for seen, own in zip(flat.people, deep.people, strict=True)
     ]
     if not deep.tracked:

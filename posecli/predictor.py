@@ -14,6 +14,7 @@ from posecli.batch import Batch, alike, collate
 from posecli.checkpoint import current_command
 from posecli.console import PosecliError
 from posecli.detection import Boxes, BoxFile, Detector
+from posecli.devices import autocast, choose_device
 from posecli.images import read_image
 from posecli.lifting import Lifting
 from posecli.results import ResultsHeader, read_header
@@ -139,8 +140,6 @@ class Predictor:
     @torch.inference_mode()
     def predict(self, work: Work) -> list[Prediction]:
         """One prediction for each frame, in the frames' order."""
-        from posecli.training import autocast
-
         predictions: list[Prediction] = []
         for batch in work.batches:
             with autocast(self.device, self.precision):
@@ -185,8 +184,6 @@ def load(
 
     Raises PosecliError when there is no such model, or what it needs cannot be had.
     """
-    from posecli.training import choose_device
-
     opening = Opening(choose_device(device), search or Search(), model_weights, batch_size, precision)
     return opening.predictor(opening.trained(model))
 

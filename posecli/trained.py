@@ -12,6 +12,7 @@ from posecli.algorithm import Algorithm
 from posecli.checkpoint import current_versions, open_model, resolve_model, sha256
 from posecli.config import Experiment, Layers, dump, parse_setting, validate
 from posecli.console import PosecliError
+from posecli.devices import place
 from posecli.results import ResultsHeader
 
 
@@ -58,7 +59,6 @@ def open_trained(
     a file with them, and it leaves out people scoring below `threshold`. Raises PosecliError.
     """
     from posecli.detection import KEYPOINT_RCNN, keypoint_rcnn_file, open_keypoint_rcnn
-    from posecli.training import place
 
     if str(model) == KEYPOINT_RCNN:
         if settings:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import platform
-import random
-import signal
-import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -38,12 +33,21 @@ from posecli.checkpoint import (
     without_downloads,
 )
 from posecli.config import Experiment, ModelConfig, dump, to_yaml
-from posecli.console import STOPPED, PosecliError, RunFailed
+from posecli.console import PosecliError, RunFailed
 from posecli.data import unit_loader
+from posecli.devices import (
+    autocast,
+    choose_device,
+    device_name,
+    fastest_convolutions,
+    place,
+    random_state,
+    seed_all,
+    set_random_state,
+)
 from posecli.files import remove_if_empty, write_text
 from posecli.graphs import record
 from posecli.metrics.metric import Metric, Score
-from posecli.nn.normalize import Normalize
 from posecli.optimization import Average, build_optimizers, rate_factor, set_rate
 from posecli.plugins import catalog
 from posecli.report import write_curves, write_samples
@@ -55,17 +59,12 @@ from posecli.runs import (
     point_latest,
     save_weights,
 )
+from posecli.stopping import Stopped, StopRequest
 from posecli.types import Dataset, Prediction, Sample
 
 MEGABYTE = 1 << 20
 LOG_STEPS = 50  # steps between two lines in the log
 CHECK_STEPS = 20  # steps between two looks at the losses on a GPU, each of which waits for it
-
-
-class Stopped(PosecliError):
-    """The user stopped the run; everything is saved."""
-
-    exit_code = STOPPED
 
 
 @dataclass
@@ -84,50 +83,6 @@ class Run:
     best_epoch: int = 0
     best: dict[str, float] = field(default_factory=dict)  # all scores of the best epoch
     scores: dict[str, float] = field(default_factory=dict)  # of the epoch scored last
-
-
-def choose_device(name: str = "auto") -> torch.device:
-    """The device for `auto`, `cpu`, `cuda`, `cuda:1`, `mps`; each rank of several gets its own GPU.
-
-    Raises PosecliError when it is not there.
-    """
-    gpus = torch.cuda.device_count()
-    if name == "auto":
-        name = "cuda" if gpus else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise PosecliError(f"--device {name}: write auto, cpu, cuda, cuda:NUMBER or mps") from error
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise PosecliError(
-            "--device mps: this machine, or its torch, has none; leave --device out to use what is there"
-        )
-    if device.type != "cuda":
-        return device
-    index = distributed.local_rank() if device.index is None else device.index
-    if index >= gpus:
-        raise PosecliError(f"--device {name}: GPU {index} was asked for, and torch sees {gpus} here; try --device cpu")
-    return torch.device("cuda", index)
-
-
-def autocast(device: torch.device, precision: str, *, cache: bool = True) -> AbstractContextManager[Any]:
-    """The context for forward passes in fp32, bf16 or fp16; auto is bf16 where that is quick, else fp32.
-
-    `cache` keeps converted weights for the rest of the block.
-    """
-    if precision == "fp32" or (precision == "auto" and not has_bf16(device)):
-        return nullcontext()
-    kind = torch.float16 if precision == "fp16" else torch.bfloat16
-    return torch.autocast(device.type, kind, cache_enabled=cache)
-
-
-@functools.cache
-def has_bf16(device: torch.device) -> bool:
-    """Whether the device computes in bf16 in hardware; elsewhere bf16 is slower than fp32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return device.type == "cpu" and any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def train(
@@ -163,7 +118,7 @@ def train(
         raise
     if distributed.rank() == 0 and not named:
         point_latest(folder)  # not earlier: what cannot begin leaves the latest run what it was
-    with _fastest_convolutions(), warnings.catch_warnings():
+    with fastest_convolutions(), warnings.catch_warnings():
         # of depthwise weights, whose memory is the same in both formats
         warnings.filterwarnings("ignore", ".*Grad strides do not match bucket view strides.*")
         # of a recorded backbone, whose gradients come from the stream it was recorded on
@@ -197,7 +152,7 @@ class Training:
         self.config = config
         self.strict = strict
         self.first = distributed.rank() == 0  # the rank that prints and writes
-        _seed(config.seed)
+        seed_all(config.seed)
         samples, self.truth = _datasets(experiment, strict)
         for note in dict.fromkeys((*samples.notes, *self.truth.notes)) if self.first else ():
             console.note(note)
@@ -507,7 +462,7 @@ class Training:
         run = self.run
         if self.config.ema is not None:
             self.average = Average(run.algorithm, self.config.ema)
-        _seed(self.config.seed + distributed.rank())
+        seed_all(self.config.seed + distributed.rank())
         if self.first:
             write_text(run.folder / "config.yaml", to_yaml(run.experiment))
             self._write_json("env.json", _environment(run.device))
@@ -516,7 +471,7 @@ class Training:
     def save(self) -> None:
         """Write a checkpoint that `restore` goes on from as if nothing had happened. All ranks call it."""
         distributed.share_buffers(self.run.algorithm)
-        randoms = distributed.gather_json([_random_state(self.run.device)])
+        randoms = distributed.gather_json([random_state(self.run.device)])
         if not self.first:
             return
         run = self.run
@@ -561,7 +516,7 @@ class Training:
         if self.average is not None and state["average"] is not None:
             self.average.restore(**state["average"])
         if len(state["randoms"]) == distributed.world():
-            _set_random_state(state["randoms"][distributed.rank()], run.device)
+            set_random_state(state["randoms"][distributed.rank()], run.device)
         if self.first:
             self.log.cut(run.step, run.scored)
             self._tell_resumed(state)
@@ -597,7 +552,7 @@ class Training:
         processes = f" in {distributed.world()} processes" if distributed.world() > 1 else ""
         console.note(
             f"training {run.experiment.model.name} ({weights / 1e6:.1f} M weights) on {len(self.units)} units, "
-            f"{self.config.epochs} epochs of {self.steps_per_epoch} steps on {_device_name(run.device)}{processes}, "
+            f"{self.config.epochs} epochs of {self.steps_per_epoch} steps on {device_name(run.device)}{processes}, "
             f"in {run.folder}"
         )
 
@@ -645,45 +600,6 @@ class Meter:
     def seconds(self) -> float:
         """Time since the epoch began."""
         return max(1e-9, time.monotonic() - self._began)
-
-
-class StopRequest:
-    """Ctrl-C and SIGTERM, noted instead of obeyed: the loop stops where it can go on from. The second one stops."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        self._immediate = False
-        self._former: dict[int, Any] = {}
-
-    def __enter__(self) -> StopRequest:
-        if threading.current_thread() is threading.main_thread():
-            former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-            # a signal that whoever started us lets us ignore stays ignored
-            self._former = {number: handler for number, handler in former.items() if handler != signal.SIG_IGN}
-        for number in self._former:
-            signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._former.items():
-            signal.signal(number, handler)
-        self._former = {}
-
-    @contextmanager
-    def at_once(self, wanted: bool = True) -> Iterator[None]:
-        """Within the block a request interrupts."""
-        if wanted and self.requested:
-            raise KeyboardInterrupt
-        self._immediate = wanted
-        try:
-            yield
-        finally:
-            self._immediate = False
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.requested or self._immediate:
-            raise KeyboardInterrupt
-        self.requested = True
 
 
 # --- scores ---------------------------------------------------------------------------------------------------------
@@ -746,28 +662,6 @@ def _without_downloads(model: ModelConfig) -> ModelConfig:
     return model if without_downloads(fields) == fields else ModelConfig.model_validate(without_downloads(fields))
 
 
-def place(algorithm: Algorithm, device: torch.device, channels_last: bool) -> None:
-    """Move the algorithm, with pictures and weights of convolutions in the wanted memory format."""
-    algorithm.to(device)
-    for module in algorithm.modules():
-        if isinstance(module, Normalize):
-            module.channels_last = channels_last
-    for parameter in algorithm.parameters() if channels_last else ():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-
-
-@contextmanager
-def _fastest_convolutions() -> Iterator[None]:
-    """Within the block cuDNN looks once for its fastest algorithm; inputs keep their size."""
-    former = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = True
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.benchmark = former
-
-
 def _freeze_norm(module: nn.Module) -> None:
     for part in module.modules():
         if isinstance(part, _NormBase):
@@ -789,50 +683,16 @@ def _values(pending: list[tuple[Sequence[Sample], dict[str, Tensor]]]) -> list[l
     return values
 
 
-def _seed(seed: int) -> None:
-    torch.manual_seed(seed)
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-
-
-def _random_state(device: torch.device) -> dict[str, Any]:
-    """The states of all global generators, as JSON can hold them."""
-    numpy_state = np.random.get_state(legacy=False)
-    assert isinstance(numpy_state, dict)
-    inner = numpy_state["state"]
-    return {
-        "torch": torch.get_rng_state().tolist(),
-        "cuda": torch.cuda.get_rng_state(device).tolist() if device.type == "cuda" else None,
-        "python": list(random.getstate()),
-        "numpy": {**numpy_state, "state": {"key": inner["key"].tolist(), "pos": inner["pos"]}},
-    }
-
-
-def _set_random_state(state: dict[str, Any], device: torch.device) -> None:
-    torch.set_rng_state(torch.tensor(state["torch"], dtype=torch.uint8))
-    if state["cuda"] is not None and device.type == "cuda":
-        torch.cuda.set_rng_state(torch.tensor(state["cuda"], dtype=torch.uint8), device)
-    version, words, gauss = state["python"]
-    random.setstate((version, tuple(words), gauss))
-    inner = state["numpy"]["state"]
-    key = np.array(inner["key"], dtype=np.uint32)
-    np.random.set_state({**state["numpy"], "state": {"key": key, "pos": inner["pos"]}})
-
-
 def _environment(device: torch.device) -> dict[str, Any]:
     return {
         "command": current_command(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "platform": platform.platform(),
-        "device": _device_name(device),
+        "device": device_name(device),
         "processes": distributed.world(),
         "threads": torch.get_num_threads(),
         "versions": current_versions(),
     }
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _clock(seconds: float) -> str:

@@ -19,7 +19,9 @@ from posecli import distributed
 from posecli.config import load_experiment
 from posecli.console import STOPPED, PosecliError
 from posecli.data import unit_loader
-from posecli.training import Stopped, Training, has_bf16, train
+from posecli.devices import has_bf16
+from posecli.stopping import Stopped
+from posecli.training import Training, train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 

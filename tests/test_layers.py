@@ -16,7 +16,8 @@ LEVELS = [
     "metrics.config",
     "nn codecs losses images transforms batch algorithm units drawing drawing3d suppression measures smoothing "
     "tracking guess",
-    "datasets metrics results checkpoint data interop scoring builtin testing distributed graphs sharing throughput",
+    "datasets metrics results checkpoint data interop scoring builtin testing distributed devices graphs stopping "
+    "sharing throughput",
     "training trained optimization runs report inference exports predictor films lifting sources detection overlays "
     "evaluation conversion datacheck autoconfig benchmark doctor scaffold",
     "commands cli __main__",

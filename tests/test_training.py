@@ -23,9 +23,11 @@ from torch import Tensor, nn
 from posecli import checkpoint, files, optimization, runs, training
 from posecli.config import OptimizerConfig, ScheduleConfig, load_experiment
 from posecli.console import PosecliError, RunFailed
+from posecli.devices import choose_device
 from posecli.metrics.metric import Score
 from posecli.optimization import Average, rate_factor
-from posecli.training import Stopped, is_better, pick, train
+from posecli.stopping import Stopped
+from posecli.training import is_better, pick, train
 
 Weights = dict[str, Tensor]
 
@@ -407,7 +409,7 @@ def test_a_full_disk_while_weights_are_written(tmp_path: Path, monkeypatch: pyte
 def test_no_device_of_that_name() -> None:
     for name, message in [("cuda:99", "GPU 99 was asked for"), ("gpu", "write auto, cpu, cuda")]:
         with pytest.raises(PosecliError, match=message):
-            training.choose_device(name)
+            choose_device(name)
 
 
 def test_graphs_are_refused_where_they_would_be_wrong(tmp_path: Path) -> None:

@@ -99,10 +99,10 @@ def infer(
         raise typer.Exit(_launch(nproc, folder))
     from posecli import distributed
     from posecli.detection import DEFAULT_DETECTOR
+    from posecli.devices import choose_device
     from posecli.inference import infer as run
     from posecli.inference import infer_results, stopping
     from posecli.predictor import Opening, Search
-    from posecli.training import choose_device
 
     name = detector_model or (DEFAULT_DETECTOR if detector or detector_weights else None)
     search = Search(boxes, name, detector_weights, box_threshold)

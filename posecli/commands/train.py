@@ -78,13 +78,14 @@ def train(
     if nproc > 1:
         raise SystemExit(distributed.launch(nproc, _without_nproc(sys.argv[1:])))
     console.output.quiet = console.output.quiet or not distributed.first_process()
-    from posecli import training
+    from posecli.stopping import Stopped
+    from posecli.training import train as train_run
 
     try:
-        run = training.train(experiment, folder, device=device, resume=resume, init=init, strict=strict)
+        run = train_run(experiment, folder, device=device, resume=resume, init=init, strict=strict)
         if distributed.first_process():
             _show(run, out)
-    except training.Stopped as stopped:
+    except Stopped as stopped:
         if distributed.first_process():
             again = shlex.join(["posecli", "train", "--resume", *(["--out", str(out)] if out else [])])
             console.warn(f"{stopped}; go on with: {again}")
