@@ -6,6 +6,7 @@ import functools
 import math
 
 from posecli.console import PosecliError
+from posecli.nn.heads import map_head
 from posecli.skeleton import Skeleton
 from posecli_interhand.config import InterNetConfig
 from posecli_interhand.heads import HANDS, JOINTS, HandHead
@@ -28,9 +29,11 @@ def build_internet(config: InterNetConfig, skeleton: Skeleton) -> InterHand:
     filters = [config.deconv_filters] * _doublings(backbone.strides[-1], config.stride)
     map_size = (width // config.stride, height // config.stride)
     transform = functools.partial(HandsTransform, skeleton, config.input_size, config.padding)
+    maps = JOINTS * config.depth
+    right, left = (map_head(backbone.channels, backbone.strides, maps, filters, config.pyramid) for _ in range(HANDS))
     return InterHand(
         backbone,
-        HandHead(backbone.channels[-1], filters, config.depth, config.root_bins, config.hidden),
+        HandHead(right, left, backbone.channels[-1], config.depth, config.root_bins, config.hidden),
         Volume(config.input_size, map_size, config.depth, config.depth_bound, config.sigma, config.peak),
         DepthBins(config.root_bins, config.root_bound),
         config.loss,

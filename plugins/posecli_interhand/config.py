@@ -51,6 +51,7 @@ class InterNetConfig(ModelConfig):
     sigma: float = Field(2.5, ge=0.8, description="of the target Gaussian in voxels")
     peak: float = Field(255.0, gt=0, description="the target Gaussian's top")
     deconv_filters: Positive = Field(256, description="channels of the deconvolutions")
+    pyramid: bool = Field(False, description="add the backbone's finer maps on the way up: learns places sooner")
     root_bins: Positive = Field(64, description="bins of the depth between the wrists")
     root_bound: float = Field(400.0, gt=0, description="millimetres that the bins are deep, 0 in their middle")
     hidden: Positive = Field(512, description="channels between the layers of the heads of depth and type")

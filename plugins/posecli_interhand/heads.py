@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from posecli.nn.heads import HeatmapHead
+from posecli.nn.heads import HeatmapHead, PyramidHead, seen_by
 
 HANDS = 2
 JOINTS = 21  # of a hand; the right hand's come first
@@ -23,20 +23,29 @@ class HandOutputs(NamedTuple):
 
 
 class HandHead(nn.Module):
-    """Four heads side by side on one feature map (B, C, h, w)."""
+    """Four heads side by side on a backbone's maps (B, C, h, w), from fine to coarse."""
 
-    def __init__(self, channels: int, deconv_filters: Sequence[int], depth: int, root_bins: int, hidden: int) -> None:
+    def __init__(
+        self,
+        right: HeatmapHead | PyramidHead,
+        left: HeatmapHead | PyramidHead,
+        channels: int,
+        depth: int,
+        root_bins: int,
+        hidden: int,
+    ) -> None:
+        """`right` and `left` give JOINTS × `depth` maps each; `channels` are those of the coarsest map."""
         super().__init__()
-        kernels = [4] * len(deconv_filters)
         self.depth = depth
-        self.right_hand_head = HeatmapHead(channels, JOINTS * depth, deconv_filters, kernels)
-        self.left_hand_head = HeatmapHead(channels, JOINTS * depth, deconv_filters, kernels)
+        self.right_hand_head = right
+        self.left_hand_head = left
         self.root_head = DepthHead(channels, hidden, root_bins)
         self.hand_type_head = TypeHead(channels, hidden)
 
-    def forward(self, features: Tensor) -> HandOutputs:
-        flat = torch.cat([self.right_hand_head(features), self.left_hand_head(features)], dim=1)  # (B, 42 D, H, W)
-        pooled = features.mean((2, 3))
+    def forward(self, maps: Sequence[Tensor]) -> HandOutputs:
+        hands = (self.right_hand_head, self.left_hand_head)
+        flat = torch.cat([head(seen_by(head, maps)) for head in hands], dim=1)  # (B, 42 D, H, W)
+        pooled = maps[-1].mean((2, 3))
         volumes = flat.contiguous().view(len(flat), HANDS * JOINTS, self.depth, *flat.shape[2:])
         return HandOutputs(volumes, self.root_head(pooled), self.hand_type_head(pooled))
 

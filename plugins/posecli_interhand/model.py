@@ -35,7 +35,7 @@ class Network(nn.Module):
         self.head = head
 
     def forward(self, images: Tensor) -> HandOutputs:
-        outputs: HandOutputs = self.head(self.backbone(images)[-1])
+        outputs: HandOutputs = self.head(self.backbone(images))
         return outputs
 
 
@@ -91,7 +91,7 @@ class InterHand(Algorithm):
 
     def outputs(self, images: Tensor) -> HandOutputs:
         """What the head gives for crops (B, H, W, 3) uint8 RGB."""
-        outputs: HandOutputs = self.head(self.backbone(self.normalize(images))[-1])
+        outputs: HandOutputs = self.head(self.backbone(self.normalize(images)))
         return outputs
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:

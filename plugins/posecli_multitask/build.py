@@ -12,7 +12,7 @@ from posecli.codecs.regression import Regression
 from posecli.console import PosecliError
 from posecli.losses.heatmap import JointsMSE
 from posecli.losses.regression import L1, SmoothL1, Wing
-from posecli.nn.heads import HeatmapHead, PyramidHead, RegressionHead
+from posecli.nn.heads import RegressionHead, map_head
 from posecli.skeleton import Skeleton
 from posecli.transforms import CropTransform
 from posecli_multitask import config as configs
@@ -41,11 +41,8 @@ def build_multitask(config: MultiTaskConfig, skeleton: Skeleton) -> MultiTask:
         else:
             _check_map(name, neck)
             filters = _deconvolutions(name, backbone.strides[-1], fields)
-            heads[name] = (
-                PyramidHead(backbone.channels, backbone.strides, len(skeleton), filters)
-                if fields.pyramid
-                else HeatmapHead(inputs, len(skeleton), filters, [4] * len(filters))
-            )
+            seen = (*backbone.channels[:-1], inputs)
+            heads[name] = map_head(seen, backbone.strides, len(skeleton), filters, fields.pyramid)
             tasks.append(_heatmap(name, fields, config))
     network = Network(
         backbone,

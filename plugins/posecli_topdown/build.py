@@ -16,7 +16,7 @@ from posecli.losses.heatmap import HardKeypointMSE, JointsMSE
 from posecli.losses.regression import L1, SmoothL1, Wing
 from posecli.losses.simcc import DiscreteKL
 from posecli.nn.backbone import Backbone
-from posecli.nn.heads import HeatmapHead, PyramidHead, RegressionHead, SimCCHead
+from posecli.nn.heads import RegressionHead, SimCCHead, map_head
 from posecli.skeleton import Skeleton
 from posecli.transforms import CropTransform
 from posecli_topdown.config import HeatmapConfig, RegressionConfig, SimCCConfig, TopDownConfig
@@ -28,11 +28,7 @@ def build_heatmap(config: HeatmapConfig, skeleton: Skeleton) -> TopDown:
     backbone = config.backbone.build()
     codec = Heatmap(config.input_size, _map_size(config.input_size, config.stride), config.sigma, config.codec)
     filters = _deconvolutions(backbone, config.stride, config.deconv_filters)
-    head: nn.Module = (
-        PyramidHead(backbone.channels, backbone.strides, len(skeleton), filters)
-        if config.pyramid
-        else HeatmapHead(backbone.channels[-1], len(skeleton), filters, [4] * len(filters))
-    )
+    head = map_head(backbone.channels, backbone.strides, len(skeleton), filters, config.pyramid)
     loss = JointsMSE() if config.loss == "mse" else HardKeypointMSE(config.hard_keypoints)
     return _assemble(config, skeleton, backbone, head, codec, loss)
 

@@ -82,6 +82,15 @@ class PyramidHead(nn.Module):
         return heatmaps
 
 
+def map_head(
+    channels: Sequence[int], strides: Sequence[int], maps: int, deconv_filters: Sequence[int], pyramid: bool
+) -> HeatmapHead | PyramidHead:
+    """A head of `maps` maps on a backbone with those `channels` and `strides`: a pyramid, or on its coarsest map."""
+    if pyramid:
+        return PyramidHead(channels, strides, maps, deconv_filters)
+    return HeatmapHead(channels[-1], maps, deconv_filters, [4] * len(deconv_filters))
+
+
 def seen_by(head: nn.Module, maps: Sequence[Tensor]) -> Tensor | Sequence[Tensor]:
     """What a head on the backbone itself is given: all of its maps if it is a pyramid, else the coarsest."""
     return maps if isinstance(head, PyramidHead) else maps[-1]

@@ -34,6 +34,7 @@ class TestInterNet(PluginContract):
             sigma=1.5,
             peak=1.0,
             deconv_filters=16,
+            pyramid=True,
             root_bins=16,
             hidden=16,
             loss=HandLossConfig(keypoints=100, root_depth=0.05),

@@ -20,6 +20,7 @@ from posecli.batch import Batch, collate
 from posecli.checkpoint import open_model
 from posecli.datasets.interhand import interhand_dataset
 from posecli.geometry import crop_matrix, invert
+from posecli.nn.heads import HeatmapHead
 from posecli.types import Array
 from posecli_interhand.heads import HandHead, HandOutputs
 from posecli_interhand.losses import root_error, type_error, volume_error
@@ -249,10 +250,11 @@ def test_predictions_of_029(older: Reference, older_model: InterHand, flip: bool
 
 @pytest.fixture(scope="module")
 def small(older: Reference) -> HandOutputs:
-    head = HandHead(32, [16], 8, 16, 12).eval()
+    right, left = (HeatmapHead(32, 21 * 8, [16], [4]) for _ in range(2))
+    head = HandHead(right, left, 32, 8, 16, 12).eval()
     head.load_state_dict(golden_state(older.facts, older.facts["small_head_gain"], "small_head_state"))
     with torch.inference_mode():
-        outputs: HandOutputs = head(torch.from_numpy(older.arrays["small.in.feat"]))
+        outputs: HandOutputs = head([torch.from_numpy(older.arrays["small.in.feat"])])
     return outputs
 
 
