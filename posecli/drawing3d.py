@@ -18,7 +18,10 @@ from posecli.types import FloatArray, ImageArray
 
 FLOOR: Color = (206, 208, 214)
 STEP = 500.0
-"""Millimetres between the lines of the floor."""
+"""Millimetres between the lines of the floor; tens of times as much where there would be more than LINES each way."""
+LINES = 60
+FARTHEST = 1e6
+"""Pixels from the corner of the picture that OpenCV can draw to, and more than any picture has."""
 PITCH = 14.0
 """Degrees from which the view looks down."""
 DISTANCE = 4.0
@@ -104,17 +107,19 @@ class _View:
         return np.asarray(self._seen(points)[..., 2])
 
     def pixels(self, points: FloatArray) -> FloatArray:
-        """Where points (..., 3) mm appear, (..., 2)."""
+        """Where points (..., 3) mm appear, (..., 2); what is far outside the picture is brought to FARTHEST."""
         seen = self._seen(points)
         eye = DISTANCE * self.scene.reach
         nearness = eye / np.maximum(seen[..., 2:] + eye, 0.2 * eye)
         scale = min(self.size) / 2 / self.scene.reach
-        return np.asarray(seen[..., :2] * nearness * scale + np.array(self.size) / 2)
+        places = seen[..., :2] * nearness * scale + np.array(self.size) / 2
+        return np.asarray(np.clip(places, -FARTHEST, FARTHEST))
 
 
 def _draw_floor(canvas: ImageArray, view: _View, scene: Scene) -> None:
-    count = int(np.ceil(scene.reach / STEP))
-    places = np.arange(-count, count + 1) * STEP
+    step = STEP * 10.0 ** max(0.0, np.ceil(np.log10(scene.reach / (STEP * LINES))))
+    count = int(np.ceil(scene.reach / step))
+    places = np.arange(-count, count + 1) * step
     x, z = places + scene.center[0], places + scene.center[2]
     ends = [((x[0], z[row]), (x[-1], z[row])) for row in range(len(z))]
     ends += [((x[row], z[0]), (x[row], z[-1])) for row in range(len(x))]

@@ -11,7 +11,7 @@ import numpy as np
 
 from posecli.console import PosecliError, RunFailed
 from posecli.files import atomic_path, write_bytes
-from posecli.sources import USUAL_RATE, Frame, Source, output_stems
+from posecli.sources import USUAL_RATE, Frame, Reader, Source, output_stems
 from posecli.types import ImageArray
 
 KEPT_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -58,7 +58,10 @@ class Overlays:
             self._video = None
 
     def write(self, frame: Frame, drawn: ImageArray) -> None:
-        """Write a picture, or the next frame of a video. Raises RunFailed when the disk is full."""
+        """Write a picture, or the next frame of a video. Raises RunFailed when the disk is full.
+
+        Of a video that is said when it ends.
+        """
         if self._video is not None and self._video.source != frame.source:
             self._video.close(keep=True)
             self._video = None
@@ -84,8 +87,10 @@ class _Video:
         self.source = frame.source
         self.path = path
         self.size = (size[0] - size[0] % 2, size[1] - size[1] % 2)
+        self._frames = 0
         self._stack = ExitStack()
         self._temporary = self._stack.enter_context(atomic_path(path))
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # of a full disk it tells at every frame
         code = cv2.VideoWriter.fourcc(*"mp4v")
         self._writer = cv2.VideoWriter(str(self._temporary), code, frame.rate or USUAL_RATE, self.size)
         if not self._writer.isOpened():
@@ -97,12 +102,23 @@ class _Video:
             inside = image[: self.size[1], : self.size[0]]
             image = inside if inside.shape[1::-1] == self.size else np.asarray(cv2.resize(image, self.size), np.uint8)
         self._writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        self._frames += 1
 
     def close(self, keep: bool) -> None:
-        """End the video; without `keep` it vanishes."""
+        """End the video; without `keep` it vanishes, as does one that is not whole. Raises RunFailed for that."""
         self._writer.release()
-        if keep:
+        if keep and self._is_whole():
             self._stack.close()
             return
         self._stack.pop_all()
         self._temporary.unlink(missing_ok=True)
+        if keep:
+            raise RunFailed(
+                f"the video {self.path} could not be written whole: most likely no space is left, free some and run "
+                f"again; with --no-draw there are only results"
+            )
+
+    def _is_whole(self) -> bool:
+        """Whether the ended video has all its frames; one that the disk had no room for has no end and counts none."""
+        written = Source(self._temporary.name, "video", self._temporary)
+        return Reader([written]).count() == self._frames

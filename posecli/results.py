@@ -110,10 +110,7 @@ def read_header(path: Path) -> ResultsHeader:
     _, fields = next(_lines(path), (1, None))
     schema = fields.get("schema") if isinstance(fields, dict) else None
     if not isinstance(fields, dict) or not isinstance(schema, str) or not schema.startswith("posecli.results/"):
-        raise PosecliError(
-            f"{path}, line 1: not a posecli results file; its first line must be a header with a `schema`, as `posecli "
-            f"infer` and `posecli eval --out` write it"
-        )
+        raise _no_results(path)
     if schema != SCHEMA:
         raise PosecliError(f"{path}: schema {schema} is not known to this posecli, which reads {SCHEMA}")
     try:
@@ -151,9 +148,7 @@ def decode_people(rows: Sequence[Mapping[str, Any]], joints: int) -> People:
     """The inverse of `encode_people`. Raises ValueError or KeyError for anything else."""
     if not rows:
         return People.empty(joints)
-    points = _floats([row["keypoints"] for row in rows])
-    if points.ndim != 3 or points.shape[1] != joints or points.shape[2] not in (3, 4):
-        raise ValueError(f"keypoints must be {joints} lists [x, y, score] or [x, y, z, score] a person")
+    points = _points([row["keypoints"] for row in rows], joints)
     extra = {name: _column([row[name] for row in rows]) for name in PLAIN if name in rows[0]}
     for name in rows[0].get("extra", {}):
         extra[name] = _column([row["extra"][name] for row in rows])
@@ -164,6 +159,17 @@ def decode_people(rows: Sequence[Mapping[str, Any]], joints: int) -> People:
         _floats([row["score"] for row in rows]) if "score" in rows[0] else None,
         extra,
     )
+
+
+def _points(rows: Sequence[Any], joints: int) -> FloatArray:
+    """Keypoints and scores (N, joints, 3 or 4). Raises ValueError for anything else."""
+    try:
+        points = _floats(rows)
+    except (TypeError, ValueError):  # people of different lengths, or no numbers
+        points = np.zeros(0, np.float32)
+    if points.ndim != 3 or points.shape[1] != joints or points.shape[2] not in (3, 4):
+        raise ValueError(f"keypoints must be {joints} lists [x, y, score] or [x, y, z, score] a person")
+    return points
 
 
 def _encode_header(header: ResultsHeader) -> dict[str, Any]:
@@ -211,10 +217,19 @@ def _lines(path: Path) -> Iterator[tuple[int, Any]]:
         raise PosecliError(f"{path} is not a posecli results file: it is not UTF-8 text") from error
 
 
+def _no_results(path: Path) -> PosecliError:
+    return PosecliError(
+        f"{path}, line 1: not a posecli results file; its first line must be a header with a `schema`, as `posecli "
+        f"infer` and `posecli eval --out` write it into results.jsonl"
+    )
+
+
 def _parse(path: Path, number: int, line: str) -> Any:
     try:
         return json.loads(line)
     except json.JSONDecodeError as error:
+        if number == 1:
+            raise _no_results(path) from error
         cut = "" if line.endswith("\n") else "; it is the last one and has no end, so the file was probably cut off"
         raise PosecliError(f"{path}, line {number}: not valid JSON ({error.msg}){cut}") from error
 

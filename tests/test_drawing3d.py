@@ -86,6 +86,15 @@ def test_points_without_links_are_dots() -> None:
     assert len(places(draw_scene(POSE[None], dots, scene_of(POSE), (300, 300)), LEFT)) > 0
 
 
+@pytest.mark.parametrize("far", [1e5, 1e9, 1e15])
+def test_what_is_far_off_is_drawn_in_time(far: float) -> None:
+    """The scene of a wild pose has a coarser floor; beside a scene it lies outside the picture."""
+    wild = POSE * far
+    assert draw_scene(wild[None], SKELETON, scene_of(wild), (100, 100), numbers=(0,)).shape == (100, 100, 3)
+    beside = draw_scene(np.stack([POSE, wild]), SKELETON, scene_of(POSE), (300, 300), numbers=(0, 1))
+    assert len(places(beside, LEFT)) > 0
+
+
 def test_the_floor_is_below_everybody() -> None:
     scene = scene_of(np.stack([POSE, POSE - [0, -300, 0]]))
     assert scene.floor == pytest.approx(300, abs=20)

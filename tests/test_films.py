@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from posecli.films import Film, Numbering, Smoothing, films, frame_number, patience, refine
+from posecli.console import PosecliError
+from posecli.films import Film, Numbering, Smoothing, films, frame_number, patience, refine, seen_by
 from posecli.results import Line, ResultsHeader, results_writer
 from posecli.skeleton import Skeleton
 from posecli.smoothing import Gaussian, SavitzkyGolay, find_smoother
@@ -64,6 +65,25 @@ def test_films_of_a_file(tmp_path: Path) -> None:
     assert [line.size for one in after for line in one.lines] == [(4, 3)] * 6
 
 
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        (["v.mp4#0", "v.mp4#2", "v.mp4#1"], r"frame 1 of v\.mp4 comes after frame 2"),
+        (["v.mp4#0", "v.mp4#0"], r"frame 0 of v\.mp4 comes after frame 0"),
+        (["v.mp4#0", "w.mp4#0", "v.mp4#1"], r"v\.mp4 comes a second time"),
+        (["a.jpg", "b.jpg", "a.jpg"], r"a\.jpg comes a second time"),
+        (["a.jpg", "a.jpg"], r"a\.jpg comes a second time"),
+    ],
+)
+def test_frames_out_of_order_are_refused(ids: list[str], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    with results_writer(path, ResultsHeader(SKELETON)) as write:
+        for sample_id in ids:
+            write(Line(Prediction(sample_id, people((1, 2))), None, (4, 3), 12.0))
+    with pytest.raises(PosecliError, match=message):
+        list(films(path))
+
+
 def test_numbers_that_are_there_stay() -> None:
     numbered = film({0: people((0, 0), numbers=[7]), 1: people((0, 0), numbers=[7])})
     assert Numbering("iou", SKELETON)(numbered) is numbered
@@ -95,6 +115,43 @@ def test_tracks_are_smoothed_one_by_one(name: str) -> None:
     assert [own.extra["track_id"].tolist() for own in after.people] == [
         own.extra["track_id"].tolist() for own in before.people
     ]
+
+
+def test_places_in_the_picture_are_smoothed_with_poses_in_3d() -> None:
+    """Of 3D people the column of pixels is filtered as 2D people are; frames of nobody lie between."""
+    random = np.random.default_rng(0)
+    flat = {n: people((n * 5, 0), numbers=[0]) if n != 7 else people(numbers=[]) for n in range(30)}
+    flat = {n: dataclasses.replace(own, keypoints=own.keypoints + random.normal(0, 3, own.keypoints.shape))
+            for n, own in flat.items()}  # fmt: skip
+    deep = {
+        n: dataclasses.replace(
+            own, keypoints=own.keypoints[..., [0, 1, 1]] * 9, extra={**own.extra, "keypoints_2d": own.keypoints}
+        )
+        for n, own in flat.items()
+    }
+    alone, both = Smoothing(Gaussian())(film(flat)), Smoothing(Gaussian())(film(deep))
+    for one, other, before in zip(alone.people, both.people, flat.values(), strict=True):
+        np.testing.assert_allclose(other.extra["keypoints_2d"], one.keypoints, atol=1e-4)
+        np.testing.assert_allclose(other.keypoints, one.keypoints[..., [0, 1, 1]] * 9, atol=1e-2)
+        assert not len(before) or np.abs(one.keypoints - before.keypoints).max() > 0.1
+
+
+@pytest.mark.parametrize("name", ["one-euro", "savgol", "gaussian"])
+def test_cameras_that_move_with_the_boxes_are_no_motion(name: str) -> None:
+    """Somebody who stands still, seen in boxes that tremble, stays at the same pixels and size."""
+    random = np.random.default_rng(0)
+    body = random.normal(0, 300, (3, 3)) + np.array([0, 0, 20000])
+    cameras = [np.array([[9000 + random.normal(0, 300), *random.normal(300, 8, 2)]]) for _ in range(30)]
+    frames = {}
+    for n, camera in enumerate(cameras):
+        points = seen_by(body[None], np.array([[9000.0, 300, 300]]), camera).astype(np.float32)
+        extra = {"track_id": np.zeros(1, int), "camera": camera}
+        frames[n] = People(points, np.ones((1, 3), np.float32), extra=extra)
+    after = Smoothing(find_smoother(name))(film(frames))  # type: ignore[arg-type]
+    expected = body[:, :2] / body[:, 2:] * 9000 + 300
+    for own, camera in zip(after.people, cameras, strict=True):
+        pixels = own.keypoints[0, :, :2] / own.keypoints[0, :, 2:] * camera[0, 0] + camera[0, 1:]
+        assert np.abs(pixels - expected).max() < 0.5
 
 
 def test_what_is_not_smoothed() -> None:

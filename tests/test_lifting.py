@@ -163,6 +163,15 @@ def test_one_person_stands_in_the_middle_and_several_apart() -> None:
     assert last[0, 0, 0] - first[0, 0, 0] == pytest.approx(120, rel=0.02)
 
 
+def test_one_keypoint_alone_says_nothing_of_a_size() -> None:
+    """Somebody of whom one keypoint is known stands within a walk of the others, not at the end of the world."""
+    both = people((100, 100), (300, 100), numbers=[0, 1])
+    both.keypoints[0, 1:] = np.nan
+    flat = film([both])
+    found = standing(flat, Lifting(AddDepth(), FLAT)(film([people((100, 100), (300, 100), numbers=[0, 1])])), DEEP)
+    assert np.nanmax(np.abs(found[0])) < 2e6
+
+
 def test_a_pose_around_the_middle_of_its_hips_stands_on_the_floor() -> None:
     """Where no joint is the root; somebody who is unknown in a frame changes nothing."""
     hips = Skeleton("hips", ("foot", "left_hip", "right_hip"))

@@ -331,3 +331,32 @@ def test_hips_stand_for_a_root() -> None:
     hips = Skeleton("hips", ("left_hip", "nose", "right_hip"))
     metric = parse_metric("mpjpe").build(hips)
     assert metric.comparison == Comparison("none", (0, 2))  # type: ignore[attr-defined]
+    assert metric.comparison.named("MPJPE", hips) == "MPJPE"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("mpjpe", "MPJPE"),
+        ("mpjpe:pelvis", "MPJPE"),
+        ("mpjpe:none", "MPJPE:none"),
+        ("mpjpe:left_hip,3", "MPJPE:left_hip,right_hip"),
+        ("n-mpjpe:head", "N-MPJPE:head"),
+        ("p-mpjpe", "P-MPJPE"),
+        ("3dpck", "3DPCK@150"),
+        ("3dpck@50:none", "3DPCK@50:none"),
+        ("3dpck:procrustes", "3DPCK@150:procrustes"),
+        ("3dauc:scale", "3DAUC@150:scale"),
+        ("3dauc:head", "3DAUC@150:head"),
+    ],
+)
+def test_scores_of_different_comparisons_have_different_names(text: str, name: str) -> None:
+    data = clip(3)
+    assert compute(text, data, answers(data, truth_of(data)))[0].name == name
+
+
+def test_without_a_root_every_origin_is_named() -> None:
+    plain = Skeleton("faces", ("a", "b"))
+    metrics = [parse_metric(text).build(plain) for text in ("mpjpe:none", "mpjpe:a", "mpjpe:a,b")]
+    names = [metric.comparison.named("MPJPE", plain) for metric in metrics]  # type: ignore[attr-defined]
+    assert names == ["MPJPE:none", "MPJPE:a", "MPJPE:a,b"]

@@ -27,7 +27,7 @@ Gender = Literal["neutral", "male", "female"]
 BODIES: tuple[BodyName, ...] = get_args(BodyName)
 """Whose rotations and shapes they are: the number in the column `body` of datasets and predictions."""
 GENDER_NUMBERS: tuple[Gender, ...] = get_args(Gender)
-"""Which of SMPL's bodies was found: the number in the column `gender` of predictions."""
+"""Which of SMPL's bodies it is: the number in the column `gender` of datasets and predictions."""
 BONES = (
     *("pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2", "left_ankle", "right_ankle"),
     *("spine3", "left_foot", "right_foot", "neck", "left_collar", "right_collar", "head", "left_shoulder"),

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from posecli.console import PosecliError
+from posecli.console import PosecliError, listed
 from posecli.metrics.metric import Metric, Score
 from posecli.metrics.mpjpe import Comparison, Mpjpe, true_poses
 from posecli.skeleton import Skeleton
-from posecli.types import Dataset, FloatArray, People, SampleId
+from posecli.types import Dataset, FloatArray, IntArray, People, SampleId
 from posecli_mesh.bodies import (
     BODIES,
     GENDER_NUMBERS,
@@ -35,7 +35,8 @@ class VertexError(Metric):
     """The mean distance of vertices (PVE), both bodies moved so that the middle of their hips is in the origin.
 
     True ones are made of their rotations and shape; so are found ones where they come without vertices, as in results
-    on disk, with the body of the gender that they name. People whose true pose and shape are not labelled are left out.
+    on disk: both with SMPL's body of the gender that they name, the neutral one where they name none. People whose true
+    pose and shape are not labelled are left out.
     """
 
     def __init__(self, body: BodyName | None, skeleton: Skeleton) -> None:
@@ -44,32 +45,37 @@ class VertexError(Metric):
         self.hips = [skeleton.names.index(hip) for hip in HIPS if hip in skeleton.names]
 
     def compute(self, truth: Dataset, predictions: Mapping[SampleId, People]) -> list[Score]:
-        name = self._name(truth)
-        body = open_body(name)
         true, found, missed = matched_bodies(truth, predictions)
+        name = self._name(truth)
         gender = _told(name, found)
-        for what, people in (("the data", true), ("the predictions", found)):
-            check_sizes(body, people, what, "say which, as in pve:anny")
-        with_skin = "vertices" in found.extra and len(self.hips) == len(HIPS)
-        theirs = body if with_skin or gender == "neutral" else open_body(name, gender=gender)
         errors = []
-        for first in range(0, len(true), TOGETHER):
-            rows = slice(first, first + TOGETHER)
-            expected = skins(body, true[rows])
-            skin = self._found_skins(found[rows]) if with_skin else skins(theirs, found[rows])
-            if skin.shape != expected.shape:
-                raise PosecliError(
-                    f"the found bodies have {skin.shape[1]} vertices, and {name!r}, which the data is of, has "
-                    f"{expected.shape[1]}: they are of different files; set the one that the model was trained with"
-                )
-            errors.append(np.linalg.norm(skin - expected, axis=-1).mean(-1))
+        for own, rows in by_gender(name, true).items():
+            body = open_body(name, gender=own)
+            for what, people in (("the data", true), ("the predictions", found)):
+                check_sizes(body, people, what, "say which, as in pve:anny")
+            theirs = body if own == gender or self._has_skins(found) else open_body(name, gender=gender)
+            for start in range(0, len(rows), TOGETHER):
+                some = rows[start : start + TOGETHER]
+                errors.append(self._errors(name, (body, true[some]), (theirs, found[some])))
         value = float(np.concatenate(errors).mean()) if errors else float("nan")
-        notes = ["relative to the middle of the hips", f"{len(true)} bodies"]
-        if gender != "neutral":
-            notes.append(f"{gender} bodies were found, against neutral ones")
+        notes = ["relative to the middle of the hips", f"{len(true)} bodies", *_genders(name, true, gender)]
         if missed:
             notes.append(f"{missed} not predicted, left out")
         return [Score("PVE", value, False, "mm", 0.0, "; ".join(notes))]
+
+    def _errors(self, name: BodyName, true: tuple[Body, People], found: tuple[Body, People]) -> FloatArray:
+        """The mean distances (N,) in mm of true people and of those that answer them, each with its body."""
+        expected = skins(*true)
+        skin = self._found_skins(found[1]) if self._has_skins(found[1]) else skins(*found)
+        if skin.shape != expected.shape:
+            raise PosecliError(
+                f"the found bodies have {skin.shape[1]} vertices, and {name!r}, which the data is of, has "
+                f"{expected.shape[1]}: they are of different files; set the one that the model was trained with"
+            )
+        return np.asarray(np.linalg.norm(skin - expected, axis=-1).mean(-1))
+
+    def _has_skins(self, found: People) -> bool:
+        return "vertices" in found.extra and len(self.hips) == len(HIPS)
 
     def _found_skins(self, people: People) -> FloatArray:
         """Vertices (N, V, 3) as they were found, in millimetres from the middle of the found hips."""
@@ -106,6 +112,22 @@ def _told(name: BodyName, found: People) -> Gender:
     if len(numbers) > 1:
         raise PosecliError("the predictions are of bodies of several genders: score those of one model at a time")
     return GENDER_NUMBERS[int(numbers[0])] if len(numbers) else "neutral"
+
+
+def by_gender(name: BodyName, people: People) -> dict[Gender, IntArray]:
+    """The rows of people by the gender of SMPL's body that they are of, neutral where the column says nothing."""
+    genders = people.extra.get("gender", np.zeros(len(people), np.int64))
+    if name != "smpl":
+        genders = np.zeros(len(people), np.int64)
+    return {GENDER_NUMBERS[number]: np.flatnonzero(genders == number) for number in np.unique(genders).tolist()}
+
+
+def _genders(name: BodyName, true: People, found: Gender) -> list[str]:
+    """What a score's note says of genders: nothing where all are neutral."""
+    counts = {gender: len(rows) for gender, rows in by_gender(name, true).items()}
+    if set(counts) <= {"neutral"}:
+        return [] if found == "neutral" else [f"{found} bodies were found, against neutral ones"]
+    return [f"{found} bodies were found, against {listed([f'{n} {gender}' for gender, n in counts.items()])} ones"]
 
 
 def matched_bodies(truth: Dataset, predictions: Mapping[SampleId, People]) -> tuple[People, People, int]:

@@ -2,8 +2,8 @@
 
 `imgname` (N,), `center` (N, 2) and `scale` (N,) of a square of 200 `scale` pixels, `part` (N, 24, 3) x, y, visible in
 pixels; where they are known `S` (N, 24, 4) x, y, z, visible in metres in the camera frame, `pose` (N, 72) axes times
-angles and `shape` (N, 10), all of them finite. The keypoints are those of `body24` (Kolotouros et al., ICCV 2019,
-prepared them so).
+angles and `shape` (N, 10), all of them finite, and `gender` (N,), whose body the shape is of: m, f, male, female or
+neutral. The keypoints are those of `body24` (Kolotouros et al., ICCV 2019, prepared them so).
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from posecli.console import PosecliError, listed
 from posecli.datasets.pictures import PicturePaths, find_pictures, picture_sizes
 from posecli.interop.unpickle import load_npz
 from posecli.skeleton import house_skeleton
-from posecli.types import Array, BoolArray, Dataset, People, SampleId
-from posecli_mesh.bodies import BODIES, BONES
+from posecli.types import Array, BoolArray, Dataset, IntArray, People, SampleId
+from posecli_mesh.bodies import BODIES, BONES, GENDER_NUMBERS
 from posecli_mesh.rotations import from_axis_angle
 
 PIXELS = 200.0  # that a scale of 1 stands for
+TEXTS = ("imgname", "gender")
 PADDING = 1.25  # by which a crop is larger than the box, so that it is the square that the file tells
 FILM = re.compile(r"(S\d+)_(.+\.\d+)_\d+\.\w+")  # Human3.6M's pictures, which lie in S1/S1_Directions_1.54138969/
 
@@ -69,7 +70,7 @@ def smpl_npz_dataset(path: Path, images: Path | None = None) -> Dataset:
 def _check(path: Path, arrays: dict[str, Array]) -> int:
     """How many people are in the file."""
     shapes: dict[str, tuple[int, ...]] = {"imgname": (), "center": (2,), "scale": (), "part": (24, 3)}
-    optional: dict[str, tuple[int, ...]] = {"S": (24, 4), "pose": (3 * len(BONES),), "shape": (10,)}
+    optional: dict[str, tuple[int, ...]] = {"S": (24, 4), "pose": (3 * len(BONES),), "shape": (10,), "gender": ()}
     missing = [name for name in shapes if name not in arrays]
     if missing:
         raise PosecliError(f"{path} holds no {' and no '.join(missing)}: it is no file of SMPL annotations")
@@ -77,7 +78,7 @@ def _check(path: Path, arrays: dict[str, Array]) -> int:
     for name, shape in (shapes | optional).items():
         if name in arrays and arrays[name].shape != (count, *shape):
             raise PosecliError(f"{path}: `{name}` has shape {arrays[name].shape}, {(count, *shape)} is right")
-        if name in arrays and name != "imgname" and arrays[name].dtype.kind not in "fiub":
+        if name in arrays and name not in TEXTS and arrays[name].dtype.kind not in "fiub":
             raise PosecliError(f"{path}: `{name}` holds {arrays[name].dtype}, numbers are needed")
     if not count:
         raise PosecliError(f"{path} holds nobody")
@@ -86,6 +87,7 @@ def _check(path: Path, arrays: dict[str, Array]) -> int:
             finite = np.isfinite(arrays[name].reshape(count, -1)).all(axis=1)
             _refuse(path, arrays, np.asarray(~finite), f"`{name}` is not finite")
     _refuse(path, arrays, np.asarray(arrays["scale"] <= 0), "`scale` is not above 0")
+    _refuse(path, arrays, _genders(arrays) < 0, "`gender` is not m, f, male, female or neutral")
     return count
 
 
@@ -114,7 +116,19 @@ def _bodies(arrays: dict[str, Array]) -> dict[str, Array]:
         "shape": shape.astype(np.float32),
         "has_body": np.full(count, has_body, np.float32),
         "body": np.full(count, BODIES.index("smpl")),
+        "gender": _genders(arrays),
     }
+
+
+def _genders(arrays: dict[str, Array]) -> IntArray:
+    """Numbers in GENDER_NUMBERS (N,), -1 for a word that is none; neutral where the file says nothing."""
+    if "gender" not in arrays:
+        return np.zeros(len(arrays["imgname"]), np.int64)
+    words = [word.decode("latin-1") if isinstance(word, bytes) else str(word) for word in arrays["gender"].tolist()]
+    numbers = {"": GENDER_NUMBERS.index("neutral")}
+    for number, gender in enumerate(GENDER_NUMBERS):
+        numbers |= {gender: number, gender[0]: number}
+    return np.array([numbers.get(word.strip().lower(), -1) for word in words], np.int64)
 
 
 def _pictures(path: Path, names: NDArray[np.str_], images: Path | None) -> PicturePaths:

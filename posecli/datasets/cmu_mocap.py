@@ -72,7 +72,8 @@ def cmu_dataset(
         for view in range(cameras):
             generator = np.random.default_rng((seed, zlib.crc32(take.name.encode()), view))
             clips.append(_film(take.name, view, world, step, generator, noise, missing))
-    views = f"{len(chosen)} takes, each seen by {cameras} sampled cameras, seed {seed}"
+    count = "1 take" if len(chosen) == 1 else f"{len(chosen)} takes, each"
+    views = f"{count} seen by {cameras} sampled camera{'s' if cameras > 1 else ''}, seed {seed}"
     return motion_dataset(path.stem, house_skeleton("h36m"), clips, (*notes, views))
 
 

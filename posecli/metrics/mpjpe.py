@@ -47,6 +47,17 @@ class Comparison:
         points = points - points[:, self.origin].mean(axis=1, keepdims=True)
         return dataclasses.replace(people, keypoints=points)
 
+    @property
+    def aligned(self) -> str:
+        """What names the alignment where a score's own name does not."""
+        return "" if self.alignment == "none" else f":{self.alignment}"
+
+    def named(self, score: str, skeleton: Skeleton) -> str:
+        """The score's name with the origin behind it, unless that is the root, so that no two origins share a name."""
+        if self.alignment == "procrustes" or (self.origin and set(self.origin) == set(skeleton.roots)):
+            return score
+        return f"{score}:{','.join(skeleton.names[index] for index in self.origin) or 'none'}"
+
     def describe(self, skeleton: Skeleton) -> str:
         """What is done to both poses, in a few words."""
         moved = f"relative to {' and '.join(skeleton.names[index] for index in self.origin)}"
@@ -90,7 +101,7 @@ class Mpjpe(Metric):
         notes = [self.comparison.describe(self.skeleton), f"{int(counted.any(axis=1).sum())} poses"]
         if pairs.missed:
             notes.append(f"{pairs.missed}, left out")
-        name = NAMES[self.comparison.alignment]
+        name = self.comparison.named(NAMES[self.comparison.alignment], self.skeleton)
         details = dict(zip(self.skeleton.names, mean_where(measured, counted).tolist(), strict=True))
         score = Score(name, mean_of(measured), False, "mm", 0.0, "; ".join(notes), details)
         return [score, *by_action(score, truth, pairs.rows, measured)]
@@ -114,7 +125,8 @@ class Pck3d(Metric):
         if pairs.missed:
             notes.append(f"{pairs.missed}, counted as wrong")
         details = dict(zip(self.skeleton.names, fraction_below(distances, self.threshold).tolist(), strict=True))
-        score = Score(f"3DPCK@{self.threshold:g}", mean_of(near), note="; ".join(notes), details=details)
+        name = self.comparison.named(f"3DPCK@{self.threshold:g}{self.comparison.aligned}", self.skeleton)
+        score = Score(name, mean_of(near), note="; ".join(notes), details=details)
         return [score, *by_action(score, truth, pairs.rows, near)]
 
 
@@ -134,7 +146,8 @@ class Auc3d(Metric):
             notes.append(f"{pairs.missed}, counted as wrong")
         details = dict(zip(self.skeleton.names, mean_where(shares, ~np.isnan(shares)).tolist(), strict=True))
         best = (CURVE_STEPS - 1) / CURVE_STEPS
-        score = Score(f"3DAUC@{self.longest:g}", mean_of(shares), best=best, note="; ".join(notes), details=details)
+        name = self.comparison.named(f"3DAUC@{self.longest:g}{self.comparison.aligned}", self.skeleton)
+        score = Score(name, mean_of(shares), best=best, note="; ".join(notes), details=details)
         return [score, *by_action(score, truth, pairs.rows, shares)]
 
 

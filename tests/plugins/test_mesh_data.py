@@ -339,6 +339,8 @@ def test_smpl_annotations(shared: Path) -> None:
         ({"pose": np.zeros((4, 69))}, r"`pose` has shape \(4, 69\)", "another body"),
         ({"imgname": np.array(["gone.jpg"] * 4)}, "gone.jpg", "no picture"),
         ({"part": np.full((4, 24, 3), "1.0")}, "`part` holds <U3, numbers are needed", "texts"),
+        ({"gender": np.array(["m", "f"])}, r"`gender` has shape \(2,\)", "too few genders"),
+        ({"gender": np.array(["m", "f", "x", "n"])}, r"`gender` is not m, f, .* for 1 of 4 people \(", "no gender"),
         ({"scale": np.array([1, 0, 1, -1.0])}, r"`scale` is not above 0 for 2 of 4 people \(.*\.jpg", "no size"),
     ],
 )
@@ -350,6 +352,25 @@ def test_wrong_annotations(
     np.savez(tmp_path / "wrong.npz", **kept)
     with pytest.raises(PosecliError, match=said):
         smpl_npz_dataset(tmp_path / "wrong.npz")
+
+
+@pytest.mark.parametrize(
+    ("genders", "numbers"),
+    [
+        (None, [0, 0, 0, 0]),
+        (np.array(["m", "f", "n", ""]), [1, 2, 0, 0]),
+        (np.array(["male", "FEMALE", "neutral", "f "]), [1, 2, 0, 2]),
+        (np.array([b"m", b"f", b"f", b"m"]), [1, 2, 2, 1]),
+    ],
+    ids=["no column", "letters", "words", "bytes"],
+)
+def test_genders_of_annotations(genders: np.ndarray | None, numbers: list[int], shared: Path, tmp_path: Path) -> None:
+    """As 3DPW's preparation names them; the numbers are those of GENDER_NUMBERS."""
+    samples = shared / "data" / "format-samples" / "h36m"
+    arrays = dict(np.load(samples / "test_h36m.npz")) | ({} if genders is None else {"gender": genders})
+    np.savez(tmp_path / "told.npz", **arrays)
+    found = smpl_npz_dataset(tmp_path / "told.npz", samples)
+    assert found.people.extra["gender"].tolist() == numbers
 
 
 @pytest.mark.parametrize("name", ["pose", "shape", "center", "scale"])

@@ -23,12 +23,12 @@ from posecli.results import ResultsHeader, decode_people, encode_people, iterate
 from posecli.sources import Frame, Source, find_sources
 from posecli.types import Dataset, FloatArray, People, Prediction, SampleId
 from posecli_mesh.benchmark import as_body, plain_layer, random_smpl, smplx_layer
-from posecli_mesh.bodies import BODIES
+from posecli_mesh.bodies import BODIES, GENDER_NUMBERS, Gender, open_body
 from posecli_mesh.config import HMRConfig
 from posecli_mesh.drawing import as_seen, draw_bodies, draw_over
 from posecli_mesh.files import body_files
 from posecli_mesh.guess import guess_bodies, mean_body
-from posecli_mesh.metrics import SCORED
+from posecli_mesh.metrics import SCORED, skins
 from posecli_mesh.remembered import remember
 from posecli_mesh.rotations import from_axis_angle
 from posecli_mesh.scenes import body_vertices, drawn_body, synthetic_bodies
@@ -267,16 +267,21 @@ def test_vertex_error_of_nobody(dataset: Dataset) -> None:
     assert "0 bodies" in score.note
 
 
+def remember_bodies(folder: Path, sizes: dict[Gender, float]) -> None:
+    """Set SMPL files of random bodies, one a gender, which differ in size."""
+    fields, random = random_smpl(), np.random.default_rng(0)
+    regressor = random.random((24, len(fields["v_template"])))
+    np.save(folder / "regressor.npy", regressor / regressor.sum(axis=1, keepdims=True))
+    for gender, size in sizes.items():
+        path = folder / f"SMPL_{gender.upper()}.npz"
+        np.savez(path, **fields | {"v_template": fields["v_template"] * size})  # type: ignore[arg-type]
+        remember("smpl", {gender: str(path), "regressor": str(folder / "regressor.npy")})
+
+
 def test_vertex_error_of_a_female_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset) -> None:
     """Scored with its own skin: as it was found, and from results on disk with the remembered file of its gender."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
-    fields, random = random_smpl(), np.random.default_rng(0)
-    regressor = random.random((24, len(fields["v_template"])))
-    np.save(tmp_path / "regressor.npy", regressor / regressor.sum(axis=1, keepdims=True))
-    for gender, size in (("neutral", 1.0), ("female", 0.9)):
-        path = tmp_path / f"SMPL_{gender.upper()}.npz"
-        np.savez(path, **fields | {"v_template": fields["v_template"] * size})  # type: ignore[arg-type]
-        remember("smpl", {gender: str(path), "regressor": str(tmp_path / "regressor.npy")})
+    remember_bodies(tmp_path, {"neutral": 1.0, "female": 0.9})
     config = {"backbone": {"use": "resnet", "depth": 18}, "input_size": (64, 64), "hidden": 8}
     config["body"] = {"name": "smpl", "gender": "female"}
     model = HMRConfig.model_validate(config).build(dataset.skeleton).eval()
@@ -296,6 +301,33 @@ def test_vertex_error_of_a_female_model(tmp_path: Path, monkeypatch: pytest.Monk
     assert metric.compute(data, found)[0].value == score.value, "its own skin needs no file"
     with pytest.raises(PosecliError, match="the SMPL file that was set is gone"):
         metric.compute(data, read)
+
+
+def test_vertex_error_of_true_bodies_of_each_gender(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: Dataset
+) -> None:
+    """Each true body is skinned by the file of its own gender; a file that is not set is asked for."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
+    remember_bodies(tmp_path, {"neutral": 1.0, "male": 1.1, "female": 0.9})
+    neutral, male, female = (open_body("smpl", gender=gender) for gender in GENDER_NUMBERS)
+    data = dataset.take(range(4))
+    people = data.people.with_extra(body=np.ones(4, int), gender=np.array([0, 1, 2, 2]))
+    data = dataclasses.replace(data, people=people)
+    found: dict[SampleId, People] = {
+        index: without_skin(perfect(dataset, index)).with_extra(gender=np.zeros(1, int)) for index in range(4)
+    }
+    score = parse_metric("pve").build(data.skeleton).compute(data, found)[0]
+    expected = [
+        np.linalg.norm(skins(body, people[[row]]) - skins(neutral, people[[row]]), axis=-1).mean()
+        for row, body in enumerate([neutral, male, female, female])
+    ]
+    assert score.value == pytest.approx(np.mean(expected), rel=1e-4)
+    assert expected[0] == 0
+    assert min(expected[1:]) > 1
+    assert "neutral bodies were found, against 1 neutral, 1 male, 2 female ones" in score.note
+    (tmp_path / "SMPL_MALE.npz").unlink()
+    with pytest.raises(PosecliError, match="the SMPL file that was set is gone"):
+        parse_metric("pve").build(data.skeleton).compute(data, found)
 
 
 def test_fourteen_joints_as_the_reference_scores_them(dataset: Dataset) -> None:
