@@ -231,6 +231,14 @@ def _text_camera(data: Document, cameras: Document, joints: Document) -> None:
     cameras["0"]["campos"]["400002"] = ["x", 1, 2]
 
 
+def _no_focal_length(data: Document, cameras: Document, joints: Document) -> None:
+    cameras["0"]["focal"]["400002"] = [0, 0]
+
+
+def _second_pair(data: Document, cameras: Document, joints: Document) -> None:
+    data["annotations"][2]["image_id"] = data["annotations"][1]["image_id"]
+
+
 FAULTS: list[tuple[Callable[[Document, Document, Document], None], str]] = [
     (_short_box, "their bbox is not four numbers"),
     (_text_size, "their picture's width and height are no numbers"),
@@ -239,6 +247,8 @@ FAULTS: list[tuple[Callable[[Document, Document, Document], None], str]] = [
     (_text_joint, "their frame has no 42 joints in the joint_3d file"),
     (_listed_frame, "their frame has no 42 joints in the joint_3d file"),
     (_text_camera, "camera 400002 of capture 0 is not in the camera file"),
+    (_no_focal_length, "camera 400002 of capture 0 is not in the camera file"),
+    (_second_pair, "their picture has a pair of hands already"),
     (_drop_camera, "camera 400002 of capture 0 is not in the camera file"),
     (_drop_capture, "camera 400002 of capture 9 is not in the camera file"),
     (_drop_frame, "their frame has no 42 joints in the joint_3d file"),

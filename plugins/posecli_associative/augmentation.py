@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from posecli.augmentation import Appearance
 from posecli.config import Fraction
+
+Factor = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class SceneAugmentation(Appearance):
@@ -15,7 +17,9 @@ class SceneAugmentation(Appearance):
 
     flip: Fraction = Field(0.5, description="probability of mirroring; never done when flip pairs are unknown")
     rotate: float = Field(30.0, ge=0, le=180, description="largest rotation in degrees")
-    scale: tuple[float, float] = Field((0.75, 1.5), description="range of the part's size; above 1 people are smaller")
+    scale: tuple[Factor, Factor] = Field(
+        (0.75, 1.5), description="range of the part's size; above 1 people are smaller"
+    )
     shift: Fraction = Field(0.2, description="largest shift along each axis, a fraction of the part's size")
     side: Literal["short", "long"] = Field(
         "short", description="which side of the part fills the input: short cuts the longer off, long leaves a border"

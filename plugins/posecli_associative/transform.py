@@ -130,7 +130,7 @@ class SceneTransform:
         """From the picture's pixels to those of an input of `size`, which shows the same as the one of size `base`."""
         narrow = 0 if picture[0] < picture[1] else 1
         if self.unbiased:  # pixel centres in the upper left corner meet
-            factor = (base[narrow] - 1) / (picture[narrow] - 1)
+            factor = (base[narrow] - 1) / max(picture[narrow] - 1, 1)  # of one pixel there are no corners
             rectangle = (np.array(base) - 1) / factor
             across, down = ((np.array(size) - 1) / rectangle).tolist()
             return np.array([[across, 0, 0], [0, down, 0]])

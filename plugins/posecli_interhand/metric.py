@@ -11,7 +11,7 @@ from posecli.camera import back_project, project
 from posecli.console import PosecliError
 from posecli.metrics.metric import Metric, Score
 from posecli.skeleton import Skeleton
-from posecli.types import Array, BoolArray, Dataset, FloatArray, IntArray, People, SampleId
+from posecli.types import Array, BoolArray, Camera, Dataset, FloatArray, IntArray, People, SampleId
 
 JOINTS = 21  # of a hand; the right hand's come first
 WRISTS = (20, 41)
@@ -85,7 +85,8 @@ def _mean(values: FloatArray) -> float:
 def find_answers(truth: Dataset, predictions: Mapping[SampleId, People]) -> Answers:
     """What was predicted for each true pair: the row that names it, else the only row of a picture with one pair.
 
-    Raises PosecliError when the truth is no pairs in 3D seen by cameras, or a prediction is not 3D.
+    Predictions that are not `in_camera` are put before the true cameras, their wrists at the true depths. Raises
+    PosecliError when the truth is no pairs in 3D seen by cameras, or a prediction is not 3D.
     """
     missing = [name for name in ("keypoints_3d", "hand_type", "absolute_depth") if name not in truth.people.extra]
     if missing or truth.cameras is None:
@@ -95,7 +96,7 @@ def find_answers(truth: Dataset, predictions: Mapping[SampleId, People]) -> Answ
         )
     count = len(truth.people)
     points, kinds = np.full((count, 2 * JOINTS, 3), np.nan), np.full((count, 2), np.nan)
-    depth = np.full(count, np.nan)
+    depth, placed = np.full(count, np.nan), np.ones(count, dtype=bool)
     for sample, sample_id in enumerate(truth.ids):
         people = predictions.get(sample_id)
         if people is None or not len(people):
@@ -110,11 +111,21 @@ def find_answers(truth: Dataset, predictions: Mapping[SampleId, People]) -> Answ
         points[rows] = people.keypoints[taken]
         kinds[rows] = _column(people, "hand_type", (len(people), 2))[taken]
         depth[rows] = _column(people, "root_depth", (len(people),))[taken]
+        placed[rows] = np.asarray(people.extra.get("in_camera", np.ones(len(people))), dtype=bool)[taken]
     cameras = [truth.cameras[int(index)] for index in truth.sample_of_row]
+    for row in np.flatnonzero(~placed).tolist():
+        points[row] = _before_camera(points[row], truth.people.extra["absolute_depth"][row], cameras[row])
     focal, center = (
         np.array([getattr(camera, name) for camera in cameras]).reshape(-1, 2) for name in ("focal", "center")
     )
     return Answers(truth.people, points, kinds, depth, focal, center)
+
+
+def _before_camera(points: FloatArray, wrists: FloatArray, camera: Camera) -> FloatArray:
+    """Points (42, 3) of pixels and millimetres behind the own hand's wrist as camera millimetres (42, 3), with the
+    wrists (2,) so far from the camera."""
+    depth = points[:, 2] + np.repeat(wrists.astype(np.float64), JOINTS)
+    return back_project(points[:, :2], depth, camera.focal, camera.center, camera.distortion)
 
 
 def _rows(people: People, first: int, last: int) -> tuple[IntArray, IntArray]:

@@ -67,9 +67,14 @@ class ClassTask(TaskConfig):
 
     @model_validator(mode="after")
     def _check(self) -> ClassTask:
-        unknown = [name for pair in self.mirrored for name in pair if name not in self.classes]
+        swapped = [name for pair in self.mirrored for name in pair]
+        unknown = [name for name in swapped if name not in self.classes]
         if unknown:
             raise ValueError(f"mirrored names {unknown[0]!r}, which is none of the classes {', '.join(self.classes)}")
+        for what, names in (("classes", self.classes), ("mirrored", swapped)):
+            twice = [name for name in names if list(names).count(name) > 1]
+            if twice:
+                raise ValueError(f"{what} names {twice[0]!r} more than once")
         return self
 
 
@@ -115,7 +120,9 @@ class MultiTaskConfig(ModelConfig):
             raise ValueError(f"keypoints: say which head's are the prediction's; {_listed(self.finders)}")
         unused = set(self.necks) - {head.neck for head in self.heads.values()}
         if unused:
-            raise ValueError(f"necks: no head sits on {min(unused)!r}; necks.{min(unused)}: null leaves it out")
+            raise ValueError(
+                f"necks: no head sits on {min(unused)!r}; leave it out too, with --set model.necks.{min(unused)}=null"
+            )
         return self
 
     @property

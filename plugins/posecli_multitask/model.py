@@ -24,7 +24,7 @@ from posecli.units import PersonUnits
 from posecli_multitask.config import TAKEN
 from posecli_multitask.drawing import draw_classes
 from posecli_multitask.tasks import ClassTask, KeypointTask
-from posecli_multitask.transform import MultiTaskTransform
+from posecli_multitask.transform import MultiTaskTransform, is_class_column
 
 
 class Network(nn.Module):
@@ -93,25 +93,42 @@ class MultiTask(Algorithm):
         return tuple(task for task in self.tasks if isinstance(task, ClassTask))
 
     def units(self, samples: Dataset, train: bool = False) -> Sequence[Sample]:
-        """Raises PosecliError where a head is to be trained for whose classes there is no column."""
+        """Raises PosecliError where a head is to be trained whose classes no column tells, or one tells others."""
         if train:
             for task in self.class_tasks:
                 self._check_column(samples, task)
         return PersonUnits(samples)
 
     def _check_column(self, samples: Dataset, task: ClassTask) -> None:
-        columns = sorted(name for name, values in samples.people.extra.items() if values.ndim == 1)
-        if task.column in columns:
-            return
+        columns = {name: values for name, values in samples.people.extra.items() if is_class_column(values)}
+        if task.column not in columns:
+            raise PosecliError(self._no_column(samples.name, task, sorted(columns)))
+        values, count = columns[task.column], len(task.classes)
+        what = f"head {task.name!r}: column {task.column!r} of {samples.name!r}"
+        beyond = values >= count
+        if beyond.any():
+            raise PosecliError(
+                f"{what} has {int(beyond.sum())} rows of classes beyond the last of {count} (0 {task.classes[0]} to "
+                f"{count - 1} {task.classes[-1]}), up to {int(values.max())}: name all of them in "
+                f"model.heads.{task.name}.classes, and let rows of unknown class have -1"
+            )
+        if not (values >= 0).any():
+            raise PosecliError(f"{what} knows nobody's class, {self._without(task)}")
+
+    def _no_column(self, data: str, task: ClassTask, columns: list[str]) -> str:
+        near = get_close_matches(task.column, columns, n=1)
+        return (
+            f"head {task.name!r}: the data {data!r} has no column {task.column!r} to learn its classes from"
+            f"{f'; did you mean {near[0]!r}?' if near else ''} (columns: {', '.join(columns) or 'none'}): name one "
+            f"with --set model.heads.{task.name}.column=NAME, or {self._without(task)}"
+        )
+
+    def _without(self, task: ClassTask) -> str:
+        """How to do without a head."""
         neck = self.neck_of[task.name]
         alone = neck is not None and list(self.neck_of.values()).count(neck) == 1
-        without = f"--set model.heads.{task.name}=null" + (f" --set model.necks.{neck}=null" if alone else "")
-        near = get_close_matches(task.column, columns, n=1)
-        raise PosecliError(
-            f"head {task.name!r}: the data {samples.name!r} has no column {task.column!r} to learn its classes from"
-            f"{f'; did you mean {near[0]!r}?' if near else ''} (columns: {', '.join(columns) or 'none'}): name one "
-            f"with --set model.heads.{task.name}.column=NAME, or leave the head out with {without}"
-        )
+        rest = f" --set model.necks.{neck}=null" if alone else ""
+        return f"leave the head out with --set model.heads.{task.name}=null{rest}"
 
     def transform(self, train: bool) -> Transform:
         return self.training_transform if train else self.evaluation_transform

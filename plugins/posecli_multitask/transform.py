@@ -9,7 +9,7 @@ import numpy as np
 
 from posecli.geometry import is_mirrored
 from posecli.transforms import CropTransform
-from posecli.types import Example, Sample
+from posecli.types import Array, Example, Sample
 
 
 @dataclass(frozen=True)
@@ -41,3 +41,8 @@ def _class(sample: Sample, column: ClassColumn, mirrored: bool) -> np.ndarray[tu
     if not 0 <= number < len(column.mirror):
         return np.array(-1, np.int64)
     return np.array(column.mirror[number] if mirrored else number, np.int64)
+
+
+def is_class_column(values: Array) -> bool:
+    """Whether a column can say of which class each row is: a whole number a row."""
+    return values.ndim == 1 and np.issubdtype(values.dtype, np.integer)

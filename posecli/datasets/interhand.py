@@ -182,8 +182,10 @@ def _picture_folder(data: Path, names: Sequence[str], images: Path | None) -> Pa
 
 
 def check(files: Files, faults: Faults) -> Usable:
-    """The annotations with a picture, a camera, joints, and hands of the type they say; the others are faults."""
+    """The annotations with a picture of their own, a camera, joints, and hands of the type they say; the others are
+    faults."""
     pictures = _pictures(files.images, faults)
+    shown: set[int | str | None] = set()  # pictures whose pair is known
     numbers: dict[tuple[str, str], int] = {}
     cameras: list[Camera] = []
     kept: list[tuple[Record, Record, Any, int, BoolArray]] = []
@@ -193,9 +195,12 @@ def check(files: Files, faults: Faults) -> Usable:
             continue
         picture = pictures.get(_key(annotation.get("image_id")))
         reason = _fault(files, picture, annotation)
+        if reason is None and annotation["image_id"] in shown:
+            reason = "their picture has a pair of hands already"
         if reason is not None or picture is None:
             faults.add(str(reason), annotation["id"])
             continue
+        shown.add(annotation["image_id"])
         capture, name = str(picture["capture"]), str(picture["camera"])
         if (capture, name) not in numbers:
             numbers[capture, name] = len(cameras)
@@ -292,7 +297,8 @@ def _valid(annotation: Record) -> BoolArray:
 
 def _has_camera(capture: Any, name: str) -> bool:
     shapes: dict[str, tuple[int, ...]] = {"camrot": (3, 3), "campos": (3,), "focal": (2,), "princpt": (2,)}
-    return all(np.isfinite(_numbers(_entry(_entry(capture, key), name), shape)).all() for key, shape in shapes.items())
+    values = {key: _numbers(_entry(_entry(capture, key), name), shape) for key, shape in shapes.items()}
+    return all(np.isfinite(numbers).all() for numbers in values.values()) and bool((values["focal"] > 0).all())
 
 
 def _camera(capture: Record, name: str) -> Camera:

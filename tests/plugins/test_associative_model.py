@@ -204,8 +204,10 @@ def test_more_people_than_the_limit(
         ({"input_size": [250, 190]}, r"multiples of 64, as in \[256, 192\]"),
         ({"input_size": [96, 96]}, "multiples of 64"),
         ({"input_size": [64, 64], "channels": [8] * 6}, "6 resolutions takes multiples of 128"),
+        ({"augment": {"scale": [0, 1.5]}}, "greater than 0"),
+        ({"augment": {"scale": [0.5, float("inf")]}}, "finite"),
     ],
-    ids=["none", "zero", "without-1", "infinite", "odd", "96", "six"],
+    ids=["none", "zero", "without-1", "infinite", "odd", "96", "six", "parts of nothing", "endless parts"],
 )
 def test_sizes_and_scales_that_do_not_fit(fields: dict[str, object], fault: str) -> None:
     with pytest.raises(ValueError, match=fault):

@@ -137,6 +137,19 @@ def test_input_sizes(
     assert [transform.input_size(picture, scale) for scale in scales] == sizes, note
 
 
+@pytest.mark.parametrize("unbiased", [False, True], ids=["plain", "udp"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 30), (30, 1), (400, 10)], ids=str)
+def test_pictures_of_next_to_nothing(size: tuple[int, int], unbiased: bool) -> None:
+    transform = SceneTransform(SKELETON, (64, 64), unbiased=unbiased, scales=(1.0, 2.0))
+    sample = dataclasses.replace(scene(people=0), image=np.full((size[1], size[0], 3), 200, np.uint8), size=size)
+    example = transform(sample, np.random.default_rng(0))
+    assert [image.max() > 0 for image in example.inputs.values()] == [True, True]
+    height, width = example.inputs["image"].shape[:2]
+    assert width / height == pytest.approx(size[0] / size[1], rel=0.2)
+    middle = geometry.apply(example.undo, np.array([[width / 2, height / 2]]))[0]
+    assert np.abs(middle - np.array(size) / 2).max() <= 1 + 0.05 * max(size)  # udp leaves a margin on one side
+
+
 def test_sides_that_a_network_can_halve() -> None:
     """At scales that are not powers of two, too; every input still shows the same."""
     transform = SceneTransform(SKELETON, (128, 128), scales=(1.0, 1.25), multiple=64)

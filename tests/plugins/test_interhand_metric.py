@@ -146,6 +146,21 @@ def test_handedness(said: list[list[float]], valid: list[int], share: float) -> 
     assert scores(dataset, predictions)["handedness"] == pytest.approx(share, nan_ok=True)
 
 
+def test_pixels_are_scored_before_the_true_cameras() -> None:
+    """As predictions are that were made without cameras: pixels, and millimetres behind the own hand's wrist."""
+    points, types = three()
+    dataset = pairs(points, types)
+    moved = points + np.random.default_rng(1).normal(0, 5, points.shape)
+    moved[:, [20, 41], 2] = points[:, [20, 41], 2]  # wrists at their true depths
+    flat = moved[..., :2] / moved[..., 2:] * CAMERA.focal + CAMERA.center
+    behind = moved[..., 2] - np.repeat(points[:, [20, 41], 2], 21, axis=1)
+    pixels = np.concatenate([flat, behind[..., None]], axis=-1)
+    found = scores(dataset, predicted(dataset, pixels, in_camera=np.zeros(3, bool)))
+    expected = scores(dataset, predicted(dataset, moved, in_camera=np.ones(3, bool)))
+    assert found == pytest.approx(expected)
+    assert 5 < found["MPJPE"] < 15
+
+
 def test_what_is_not_predicted_is_left_out_and_said() -> None:
     points, types = three()
     dataset = pairs(points, types)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -83,13 +85,14 @@ def test_a_prediction_holds_what_every_head_found(dataset: Dataset) -> None:
             "facin",
             "pooled",
             "head 'facing': the data 'synthetic' has no column 'facin' to learn its classes from; did you mean "
-            "'facing'? (columns: area, crowd, facing): name one with --set model.heads.facing.column=NAME, or leave "
+            "'facing'? (columns: facing): name one with --set model.heads.facing.column=NAME, or leave "
             "the head out with --set model.heads.facing=null",
         ),
-        ("species", "own", "'species' to learn its classes from (columns: area, crowd, facing): "),
+        ("species", "own", "'species' to learn its classes from (columns: facing): "),
+        ("area", "own", "'area' to learn its classes from (columns: facing): "),
         ("species", "own", "with --set model.heads.facing=null --set model.necks.own=null"),
     ],
-    ids=["nearly the name", "another name", "with its neck"],
+    ids=["nearly the name", "another name", "no whole numbers", "with its neck"],
 )
 def test_a_head_without_its_column_is_not_trained(dataset: Dataset, column: str, neck: str, message: str) -> None:
     necks = {name: NeckConfig() for name in {"pooled", neck}}
@@ -100,6 +103,25 @@ def test_a_head_without_its_column_is_not_trained(dataset: Dataset, column: str,
         model.units(dataset, train=True)
     assert message in str(caught.value)
     assert len(model_of().units(dataset, train=True)) == 6
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ([1, 2, 3, 4, 4, -1], "has 2 rows of classes beyond the last of 4 (0 camera to 3 left), up to 4: name all"),
+        ([-1] * 6, "knows nobody's class, leave the head out with --set model.heads.facing=null"),
+        ([-1, 3, -1, -1, -1, -1], None),
+    ],
+    ids=["counted from 1", "nobody's", "one person's"],
+)
+def test_columns_of_classes_that_cannot_be_learnt(dataset: Dataset, numbers: list[int], message: str | None) -> None:
+    data = dataclasses.replace(dataset, people=dataset.people.with_extra(facing=np.array(numbers)))
+    if message is None:
+        assert len(model_of().units(data, train=True)) == 6
+        return
+    with pytest.raises(PosecliError) as caught:
+        model_of().units(data, train=True)
+    assert message in str(caught.value)
 
 
 def test_null_leaves_a_head_and_its_neck_out() -> None:
@@ -158,6 +180,35 @@ def test_accuracy_counts_whom_nobody_predicted(dataset: Dataset) -> None:
     assert by_class.value == pytest.approx(np.mean([right[true == number].mean() for number in np.unique(true)]))
 
 
+@pytest.mark.parametrize(
+    ("text", "numbers", "value", "note"),
+    [
+        ("accuracy@facing", [0, 1, 1, 4, 7, -1], 2 / 3, "3 people; 2 left out, of classes that the head does not have"),
+        ("accuracy@facing", [4] * 6, float("nan"), "0 people; 6 left out, of classes that the head does not have"),
+        ("accuracy@posture:facing", [0] * 6, float("nan"), "no prediction has classes of a head 'posture'"),
+        ("accuracy@coordinates:facing", [0] * 6, float("nan"), "no prediction has classes of a head 'coordinates'"),
+    ],
+    ids=["other classes", "none of its classes", "no such head", "a head of keypoints"],
+)
+def test_accuracy_of_what_cannot_be_right(
+    dataset: Dataset, text: str, numbers: list[int], value: float, note: str
+) -> None:
+    data = dataclasses.replace(dataset, people=dataset.people.with_extra(facing=np.array(numbers)))
+    said = np.eye(4)[[0, 1, 0, 3, 3, 3]]
+    found = {
+        row: data[row].people.with_extra(facing=said[row : row + 1], coordinates=data[row].people.keypoints)
+        for row in range(6)
+    }
+    score = parse_metric(text).build(data.skeleton).compute(data, found)[0]
+    assert score.value == pytest.approx(value, nan_ok=True)
+    assert score.note == note
+
+
+def test_accuracy_needs_whole_numbers(dataset: Dataset) -> None:
+    with pytest.raises(PosecliError, match="no column 'area' of classes"):
+        parse_metric("accuracy@facing:area").build(dataset.skeleton).compute(dataset, {})
+
+
 def test_a_metric_of_another_head(dataset: Dataset) -> None:
     found = {row: dataset[row].people for row in range(6)}
     moved = {
@@ -176,7 +227,10 @@ def test_a_metric_of_another_head(dataset: Dataset) -> None:
         ({"heads": {"facing": {"task": "class", "column": "facing", "classes": ["a", "b"]}}}, "there is none"),
         ({"heads": {"a": {"task": "heatmap"}, "b": {"task": "regression"}}}, "say which head's"),
         ({"heads": {"a": {"task": "heatmap", "neck": "pooled"}}}, "there is no neck 'pooled'"),
-        ({"necks": {"pooled": {"kind": "pool"}}}, "no head sits on 'pooled'"),
+        (
+            {"necks": {"pooled": {"kind": "pool"}}},
+            "no head sits on 'pooled'; leave it .* --set model.necks.pooled=null",
+        ),
         (
             {
                 "necks": {"n": {"kind": "convolution"}},
@@ -189,6 +243,11 @@ def test_a_metric_of_another_head(dataset: Dataset) -> None:
             {"heads": {"a": {"task": "heatmap"}, "b": {**FACING.model_dump(), "mirrored": [["right", "up"]]}}},
             "mirrored names 'up'",
         ),
+        (
+            {"heads": {"b": {**FACING.model_dump(), "mirrored": [["right", "left"], ["right", "away"]]}}},
+            "mirrored names 'right' more than once",
+        ),
+        ({"heads": {"b": {**FACING.model_dump(), "classes": ["right", "left", "left"]}}}, "classes names 'left' more"),
     ],
     ids=[
         "no keypoints",
@@ -198,6 +257,8 @@ def test_a_metric_of_another_head(dataset: Dataset) -> None:
         "a pyramid on a neck",
         "a column's name",
         "no such class",
+        "a class with two mirror images",
+        "a class twice",
     ],
 )
 def test_configs_that_make_no_sense(model: dict[str, object], message: str) -> None:
