@@ -21,6 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFun
 from posecli.console import PosecliError
 from posecli.plugins import catalog, suggest
 
+CONFIGS_ARE_LISTED = "`posecli list configs` names those that need no path"
+
 if TYPE_CHECKING:
     from posecli.algorithm import Algorithm
     from posecli.conversion import Writer
@@ -274,12 +276,17 @@ def find_config(name: str) -> Path:
     if named is not None:
         return named
     if direct.suffix not in (".yaml", ".yml"):
-        known = suggest(name, config_names())
-        raise ConfigError(f"no config {name!r}: no such file, and no config of that name; {known}")
+        raise ConfigError(f"no config {name!r}: no such file, and no config of that name; {_nearest_config(name)}")
     files = [*map(str, direct.parent.glob("*.y*ml")), *(f"{config}.yaml" for config in config_names())]
     near = get_close_matches(str(direct), files, n=1)
-    hint = f"did you mean {near[0]}?" if near else "`posecli list configs` names those that need no path"
+    hint = f"did you mean {near[0]}?" if near else CONFIGS_ARE_LISTED
     raise ConfigError(f"no config file {name} (looked for {direct.absolute()}); {hint}")
+
+
+def _nearest_config(name: str) -> str:
+    """A hint for a name that no config has; all of them would be pages."""
+    near = get_close_matches(name, config_names(), n=1)
+    return f"did you mean {near[0]!r}?" if near else CONFIGS_ARE_LISTED
 
 
 def _named_config(name: str) -> Path | None:
@@ -414,8 +421,8 @@ def _parents(path: Path, names: Any) -> list[Path]:
         near = path.parent / name
         parent = near if near.is_file() else _named_config(name)
         if parent is None:
-            known = suggest(name, config_names())
-            raise ConfigError(f"{path}: extends: no file {near.resolve()}, and no config named {name!r}; {known}")
+            hint = _nearest_config(name)
+            raise ConfigError(f"{path}: extends: no file {near.resolve()}, and no config named {name!r}; {hint}")
         found.append(parent)
     return found
 

@@ -21,7 +21,7 @@ from posecli import console
 from posecli.console import PosecliError
 from posecli.conversion import picture_names
 from posecli.datasets.coco import collection_paused, parse_json
-from posecli.datasets.coco_skeleton import find_sidecar, flip_faults, from_fields, read_skeleton, to_fields
+from posecli.datasets.coco_skeleton import find_sidecar, from_fields, read_skeleton, to_fields
 from posecli.datasets.coco_writer import annotation_records, category_records, image_records
 from posecli.datasets.config import InterHandConfig, KnownKeypointsConfig
 from posecli.datasets.detect import coco_like, detect_dataset
@@ -59,7 +59,7 @@ RULES: dict[str, Rule] = {
     "D202": Rule("fault", "annotation of a picture that is not listed", "it is left out"),
     "D203": Rule("fault", "annotation of a category that is not listed", "it is left out"),
     "D204": Rule("fault", "wrong number of keypoints", "the file is refused"),
-    "D205": Rule("fault", "keypoint or box is not made of finite numbers", "the file is refused"),
+    "D205": Rule("fault", "keypoint or box is not made of finite numbers", "it is unknown, or the file is refused"),
     "D206": Rule("fault", "box of a labelled person has no area", "there is nothing to crop"),
     "D207": Rule("fault", "box lies outside the picture", "there is nothing to see in the crop"),
     "D208": Rule("note", "box sticks out of the picture", "the crop reaches over the edge"),
@@ -150,6 +150,7 @@ def check(path: Path, images: Path | None = None, decode: bool = True) -> list[C
     `images`: the folder of the pictures, looked for beside the file by default; `decode`: read every picture whole,
     not only its header. Raises PosecliError when there is nothing that could be checked.
     """
+    path = path.expanduser()
     files = [path] if path.is_file() and path.suffix.lower() == ".json" else _annotation_files(path)
     checked = [_check_file(file, images, decode) for file in files] or _check_dataset(path, decode)
     for first, second in itertools.combinations(checked, 2):
@@ -186,11 +187,17 @@ def _check_dataset(path: Path, decode: bool) -> list[Checked]:
     if sides[0] == sides[1]:  # one that is split by drawing
         sides = sides[:1]
     return [
-        _check_interhand(f"{side.path} {side.part or ''}".strip(), side, decode)
+        _check_interhand(f"{_as_given(side.path, path)} {side.part or ''}".strip(), side, decode)
         if isinstance(side, InterHandConfig)
-        else _check_read(str(side.path), side.build(), decode)
+        else _check_read(_as_given(side.path, path), side.build(), decode)
         for side in sides
     ]
+
+
+def _as_given(found: Path, path: Path) -> str:
+    """A place that was found at `path`, named relative to here where that is how `path` was."""
+    whole = path.absolute()
+    return str(path / found.relative_to(whole)) if found.is_relative_to(whole) else str(found)
 
 
 @collection_paused()
@@ -324,15 +331,15 @@ def _look(path: Path, record: Record, decode: bool) -> tuple[str, str]:
 def _check_categories(report: Checked, file: Path | None, records: Sequence[Any]) -> dict[Any, int]:
     """The number of keypoints by category id, for every category there is (0 where it has none)."""
     known = [record for record in records if isinstance(record, dict) and "id" in record]
-    able = [record for record in known if record.get("keypoints")]
+    able = [record for record in known if isinstance(record.get("keypoints"), list) and record["keypoints"]]
     if not able:
         report.add("D301", [f"{len(records)} categories"])
     for record in able:
-        _check_skeleton(report, file, record, len(able) > 1)
-    return {record["id"]: len(record.get("keypoints") or ()) for record in known}
+        _check_skeleton(report, file, record)
+    return {record["id"]: 0 for record in known} | {record["id"]: len(record["keypoints"]) for record in able}
 
 
-def _check_skeleton(report: Checked, file: Path | None, record: Record, several: bool) -> None:
+def _check_skeleton(report: Checked, file: Path | None, record: Record) -> None:
     label = f"category {record.get('name', record['id'])}"
     names = [str(name) for name in record["keypoints"]]
     sidecar = find_sidecar(file) if file is not None else None
@@ -358,11 +365,10 @@ def _check_skeleton(report: Checked, file: Path | None, record: Record, several:
 
 def _pair_faults(names: Sequence[str], pairs: Any) -> list[str]:
     try:
-        from_fields("", {"keypoints": names, "links": pairs}, "")  # numbers or names, in range
+        from_fields("", {"keypoints": names, "flip_pairs": pairs}, "")
     except PosecliError as error:
-        return [str(error).removeprefix(": ")]
-    numbers = [[names.index(value) if isinstance(value, str) else value for value in pair] for pair in pairs]
-    return flip_faults(len(names), numbers)
+        return [str(error).removeprefix(": ").removeprefix("flip_pairs: ")]
+    return []
 
 
 def _positive(values: Any, count: int) -> bool:

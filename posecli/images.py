@@ -99,13 +99,19 @@ def _bounds(matrix: FloatArray, size: tuple[int, int]) -> tuple[int, int, int, i
 
 
 def _decode(path: Path, reduce: int, rows: int | None) -> ImageArray:
-    """RGB pixels, BGR when reduced. OpenCV fills the missing part of a truncated JPEG with grey: its end is checked."""
+    """RGB pixels, BGR when reduced.
+
+    Ends are checked: OpenCV fills the missing part of a truncated JPEG with grey, and libpng prints what it misses.
+    """
     try:
         encoded = np.fromfile(path, np.uint8)
     except OSError as error:
         raise UnreadableImage(f"{path}: {error.strerror or error}") from error
-    if path.suffix.lower() in JPEG_SUFFIXES and not ends_as_jpeg(encoded):
+    if not ends_as_jpeg(encoded):
         raise UnreadableImage(f"{path}: truncated JPEG")
+    if not ends_as_png(encoded):
+        raise UnreadableImage(f"{path}: truncated PNG")
+    mute_opencv()
     if rows is not None and _may_stop_early:
         _shorten(encoded, rows)
     try:
@@ -122,6 +128,16 @@ def ends_as_jpeg(encoded: np.ndarray) -> bool:
     if encoded[:2].tobytes() != b"\xff\xd8":
         return True  # not a JPEG whatever its name says; the decoder judges
     return encoded[-2:].tobytes() == b"\xff\xd9" or b"\xff\xd9" in encoded[-65536:].tobytes()
+
+
+def ends_as_png(encoded: np.ndarray) -> bool:
+    """Whether a PNG's last chunk is there; something may follow it."""
+    return encoded[:4].tobytes() != b"\x89PNG" or b"IEND" in encoded[-65536:].tobytes()
+
+
+def mute_opencv() -> None:
+    """Let OpenCV be silent in this process: what it prints of itself names neither the file nor a remedy."""
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def _shorten(encoded: np.ndarray, rows: int) -> None:

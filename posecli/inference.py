@@ -368,18 +368,27 @@ def _knows(file: BoxFile, source: Source) -> bool:
 
 
 def _put_together(found: Found, files: Files) -> Found:
-    """The ranks' counts added up, on every rank; the first one joins their results and writes the other formats."""
+    """The ranks' counts added up, on every rank; the first one joins their results and writes the other formats.
+
+    Where nothing could be read every rank leaves, the first one with a PosecliError, after they have met: one that
+    still waits for another would fail with an error of its own.
+    """
     together = _sum([Found(**fields) for fields in distributed.gather_json([dataclasses.asdict(found)])])
+    nothing_read = together.frames == 0 and bool(together.skipped) and not together.stopped
     if files.rank == 0:
         if files.world > 1:
             for name in files.names:
                 _join_parts(files, name)
-        if together.frames == 0 and together.skipped and not together.stopped:
+        if nothing_read:
             for name in files.names:
                 (files.out / name).unlink()
-            raise PosecliError(f"nothing could be read: {'; '.join(together.skipped[:5])}")
-        _write_formats(files.out, together.videos > 0)
+        else:
+            _write_formats(files.out, together.videos > 0)
     distributed.barrier()
+    if nothing_read and files.rank > 0:
+        raise SystemExit(PosecliError.exit_code)
+    if nothing_read:
+        raise PosecliError(f"nothing could be read: {'; '.join(together.skipped[:5])}")
     return together
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from posecli import hookspecs
-from posecli.console import PosecliError, warn
+from posecli.console import PosecliError, listed, warn
 
 if TYPE_CHECKING:
     import typer
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from posecli.config import Component
 
 GROUP = "posecli"
+LISTED = 40  # names in a message, at most
 KIND_HOOKS = {
     "model": "posecli_models",
     "backbone": "posecli_backbones",
@@ -80,12 +81,12 @@ class Catalog:
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """'did you mean X?' for the nearest known name, else the list of names."""
+    """'did you mean X?' for the nearest known name, else the list of names, where it is one that can be read."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if near:
         return f"did you mean {near[0]!r}?"
-    return f"known are {', '.join(names)}" if names else "none is registered"
+    return f"known are {listed(names, LISTED)}" if names else "none is registered"
 
 
 def _wanted() -> set[str] | None:

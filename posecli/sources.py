@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from posecli.console import PosecliError
-from posecli.images import UnreadableImage, read_image
+from posecli.images import UnreadableImage, mute_opencv, read_image
 from posecli.types import ImageArray
 
 Item = TypeVar("Item")
@@ -188,9 +188,8 @@ class Reader:
 
 def _open(source: Source) -> cv2.VideoCapture:
     """The opened video or camera, turned upright as its file asks. Raises UnreadableImage."""
-    # what OpenCV and FFmpeg print of themselves names neither the file nor a remedy
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    mute_opencv()
     if isinstance(source.place, int):
         capture = cv2.VideoCapture(source.place)
         if not capture.isOpened():

@@ -43,6 +43,23 @@ def test_a_path_that_leads_nowhere_gets_the_nearest_name(
     assert capsys.readouterr().out == f"{name}: {expected}\n"
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("extends: xyz", "no config named 'xyz'; `posecli list configs` names those that need no path"),
+        ("extends: topdown/defalt", "no config named 'topdown/defalt'; did you mean 'topdown/default'?"),
+        ("extends: topdown/default\neval: {metrics: [pckk]}", "no metric named 'pckk'; did you mean 'pck'?"),
+    ],
+    ids=["a base that is nowhere", "a base misspelt", "an unknown metric"],
+)
+def test_faults_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, message: str) -> None:
+    (tmp_path / "mine.yaml").write_text(content, encoding="utf-8")
+    call("check", str(tmp_path / "mine.yaml"))
+    told = capsys.readouterr().out
+    assert told.endswith(f"{message}\n")
+    assert len(told.splitlines()) == 1
+
+
 def test_a_config_of_posecli_may_be_named_with_its_suffix(capsys: pytest.CaptureFixture[str]) -> None:
     call("check", "topdown/default.yaml")
     assert capsys.readouterr().out == "topdown/default.yaml: ok\n"

@@ -70,6 +70,7 @@ CASES: list[tuple[str, int, Callable[[Document, Path], object]]] = [
     ("D211", 1, lambda d, f: d["annotations"][1].update(num_keypoints=3)),
     ("D212", 1, lambda d, f: d["annotations"].append({"keypoints": []})),
     ("D301", 1, lambda d, f: d["categories"][0].pop("keypoints")),
+    ("D301", 1, lambda d, f: d["categories"][0].update(keypoints=17)),
     ("D302", 1, lambda d, f: d["categories"][0].update(flip_pairs=[[1, 2], [2, 3]])),
     ("D302", 1, lambda d, f: d["categories"][0].update(flip_pairs=[[1, 40]])),
     ("D302", 1, lambda d, f: d["categories"][0].update(flip_pairs=[["left_eye", "rigth_eye"]])),
@@ -78,6 +79,7 @@ CASES: list[tuple[str, int, Callable[[Document, Path], object]]] = [
     ("D305", 1, lambda d, f: d["categories"][0].update(sigmas=[0.1] * 16 + [-1])),
     ("D305", 1, lambda d, f: d["categories"][0].update(sigmas=[0.1] * 5)),
     ("D306", 1, lambda d, f: d["categories"][0]["keypoints"].__setitem__(0, "left_eye")),
+    ("D306", 1, lambda d, f: d["categories"][0].update(skeleton=[[1, 40]])),
     ("D401", 1, lambda d, f: d.update(annotations=[])),
     ("D402", 1, lambda d, f: d["annotations"].pop()),
 ]
@@ -111,6 +113,22 @@ def test_rules(tmp_path: Path, rule: str, count: int, spoil: Callable[[Document,
 
 def test_every_rule_has_a_case() -> None:
     assert set(RULES) == {case[0] for case in CASES} | {"D106", "D213"}  # D213: see test_interhand
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"flip_pairs": [[1, 40]]}, "person: there is no keypoint 40, they count from 0 to 16"),
+        ({"flip_pairs": [[1, 2], [2, 3]]}, "person: keypoint 2 stands in more than one pair"),
+        ({"skeleton": [[1, 40]]}, "skeleton: there is no keypoint 40, they count from 1 to 17"),
+    ],
+    ids=["a pair too high", "two pairs", "a link too high"],
+)
+def test_keypoints_are_told_in_the_numbers_of_the_file(tmp_path: Path, fields: dict[str, object], told: str) -> None:
+    document = good(tmp_path)
+    document["categories"][0].update(fields)
+    (report,) = check(stored(tmp_path, document))
+    assert any(told in example for finding in report.findings.values() for example in finding.examples)
 
 
 def test_many_findings_are_counted_and_few_are_named(tmp_path: Path) -> None:
@@ -174,6 +192,13 @@ def test_the_command(tmp_path: Path) -> None:
     done = posecli(tmp_path / "nothing")
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_project_is_named_as_it_was_given(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mouse").symlink_to((shared / "data/deeplabcut-openfield").resolve())
+    for given in (Path("mouse"), tmp_path / "mouse"):
+        assert [report.file for report in check(given, decode=False)] == [str(given)]
 
 
 def test_sample_data(shared: Path) -> None:

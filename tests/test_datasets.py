@@ -150,8 +150,30 @@ def test_several_categories(tmp_path: Path) -> None:
     assert coco_dataset(store(tmp_path, content), category="rat").people.extra["annotation_id"].tolist() == [11]
     assert len(coco_dataset(store(tmp_path, content), category=1).people) == 2
     content["categories"][1]["keypoints"] = ["one"]
-    with pytest.raises(PosecliError, match=r"choose one: category=mouse, category=rat"):
+    with pytest.raises(PosecliError, match=r"choose one: category=mouse, category=rat, by --set data.train.category="):
         coco_dataset(store(tmp_path, content))
+
+
+def test_keypoints_that_are_no_list(tmp_path: Path) -> None:
+    content = document()
+    content["categories"][0]["keypoints"] = 4
+    with pytest.raises(PosecliError, match="no category lists its `keypoints`"):
+        coco_dataset(store(tmp_path, content))
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), float("inf")])
+def test_keypoints_without_a_finite_place_are_not_labelled(tmp_path: Path, value: float | None) -> None:
+    people = coco_dataset(store(tmp_path, document(annotations=[person(1, 3, [value, 5, 2] + [4, 5, 2] * 3)]))).people
+    assert people.scores.tolist() == [[0, 2, 2, 2]]
+    assert np.isnan(people.keypoints[0, 0]).all()
+
+
+@pytest.mark.parametrize("box", [[4, 4, 0, 9], [9, 9, -5, -5]])
+def test_labelled_people_who_cannot_be_cut_out_are_counted(tmp_path: Path, box: list[int]) -> None:
+    content = document(annotations=[person(1, 3, [1, 1, 2] * 4, bbox=box), person(2, 3, [0] * 12, bbox=box)])
+    assert any(
+        "1 labelled people have a box without area" in note for note in coco_dataset(store(tmp_path, content)).notes
+    )
 
 
 def test_regions_of_crowds_and_of_people_without_points_are_ignored(tmp_path: Path) -> None:
@@ -576,6 +598,13 @@ def test_split(count: int, val: float, held_out: int, order: str) -> None:
     assert np.array_equal(test, again[1])
     if order == "order":
         assert test.tolist() == list(range(count - held_out, count))
+
+
+def test_one_picture_is_not_divided(tmp_path: Path) -> None:
+    content = document(annotations=[person(1, 3, [1, 1, 2] * 4)])
+    content["images"] = content["images"][1:]
+    with pytest.raises(PosecliError, match="one picture makes no train and val side"):
+        CocoConfig(path=store(tmp_path, content), split=SplitConfig(side="val")).build()
 
 
 def test_a_split_leaves_something_to_train_on() -> None:

@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from posecli import distributed
-from posecli.commands.train import _without_nproc
+from posecli import console, distributed
+from posecli.commands.train import _experiment, _without_nproc
+from posecli.commands.train import train as train_command
 from posecli.console import PosecliError
 
 TINY = Path(__file__).parent / "tiny.py"
@@ -52,6 +53,20 @@ def assert_close(first: dict[str, Tensor], second: dict[str, Tensor], tolerance:
     assert first.keys() == second.keys()
     worst = {name: (first[name].double() - second[name].double()).abs().max().item() for name in first}
     assert max(worst.values()) <= tolerance, worst
+
+
+def test_who_starts_several_processes_leaves_the_talking_to_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "output", console.Output())
+    monkeypatch.setattr(distributed, "launch", lambda nproc, argv: nproc)
+    with pytest.raises(SystemExit) as left:
+        train_command(algo="topdown", out=tmp_path, resume=True, nproc=2)
+    assert left.value.code == 2
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr(console, "output", console.Output())
+    _experiment("topdown", None, None, [], tmp_path)
+    assert capsys.readouterr().err == f"nothing to resume in {tmp_path}: a new run begins there\n"
 
 
 def test_alone_everything_is_ones_own() -> None:

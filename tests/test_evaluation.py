@@ -237,12 +237,13 @@ def test_detections_take_the_place_of_the_true_boxes(pictures: Dataset, tmp_path
         detection(7, 0, 0.05),
         detection(5, 20, 0.9, category=3),
         detection(99, 20, 0.9),
+        detection(4, 50, 0.9) | {"bbox": [50, 5, -3, 30]},
     ]
     asked, notes = detected_dataset(pictures, write_detections(tmp_path / "det.json", rows), threshold=0.1)
     assert np.diff(asked.offsets).tolist() == [2, 0, 0, 1]
     assert asked.people.boxes is not None
     assert asked.people.boxes.tolist() == [[10, 5, 40, 35], [0, 5, 30, 35], [50, 5, 80, 35]]
-    assert "3 of the 6 boxes" in notes[0]
+    assert "3 of the 7 boxes" in notes[0]
     assert "1 pictures that are not in 'pictures': 99" in notes[1]
     predictions = predict(asked)
     assert [prediction.id for prediction in predictions] == [7, 4]

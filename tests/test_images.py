@@ -59,20 +59,29 @@ def test_rotation_of_the_camera_is_applied(tmp_path: Path) -> None:
         (None, "none.jpg", "No such file", "missing"),
         (b"", "empty.png", "not a picture", "empty"),
         (b"hello", "text.jpg", "not a picture", "text"),
-        ("half", "half.jpg", "truncated", "half a JPEG"),
+        ("half", "half.jpg", "truncated JPEG", "half a JPEG"),
+        ("half", "half.png", "truncated PNG", "half a PNG"),
+        ("half", "half.bmp", "not a picture", "half a BMP"),
+        ("half", "half.tiff", "not a picture", "half a TIFF"),
     ],
 )
 def test_what_cannot_be_read_is_said(
-    tmp_path: Path, content: bytes | str | None, name: str, message: str, note: str
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    content: bytes | str | None,
+    name: str,
+    message: str,
+    note: str,
 ) -> None:
     path = tmp_path / name
     if content == "half":
-        encoded = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (90, 90, 3)).astype(np.uint8))[1]
+        encoded = cv2.imencode(path.suffix, np.random.default_rng(0).integers(0, 255, (90, 90, 3)).astype(np.uint8))[1]
         content = encoded.tobytes()[: len(encoded) // 2]
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(UnreadableImage, match=message):
         read_image(path)
+    assert capfd.readouterr().err == "", "decoders have nothing to say"
 
 
 def test_pixels_and_callables_pass_through() -> None:

@@ -225,4 +225,6 @@ def test_info(weights: dict[str, Tensor], tmp_path: Path) -> None:
     shown = run("info", path).stdout
     for part in ("topdown.heatmap", "17: nose, left_eye", "resnet", f"{facts['parameters']:,}", facts["sha256"]):
         assert part in shown
+    assert shown.splitlines()[0].split() == ["what", "value"]
+    assert "pretrained no" in shown
     assert isinstance(run("info", tmp_path / "nothing").exception, PosecliError)

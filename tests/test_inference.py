@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import resource
 import signal
 import threading
 import tracemalloc
@@ -21,16 +22,17 @@ from torch import Tensor, nn
 from posecli import geometry
 from posecli.algorithm import Algorithm, Transform
 from posecli.batch import Batch, alike
-from posecli.console import PosecliError
+from posecli.console import PosecliError, RunFailed
 from posecli.detection import read_boxes
 from posecli.exports import Exports
 from posecli.images import UnreadableImage, read_image
 from posecli.inference import chunked, infer, stopping
-from posecli.overlays import overlay_paths
+from posecli.overlays import Overlays, overlay_paths
 from posecli.predictor import BoxesFromFile, Predictor, Search
 from posecli.results import ResultsHeader, read_results
 from posecli.skeleton import Skeleton
-from posecli.sources import Frame, Source, find_sources
+from posecli.sources import Frame, Reader, Source, find_sources
+from posecli.transforms import NO_PIXELS
 from posecli.types import Dataset, Example, FloatArray, ImageArray, People, Prediction, Sample
 
 SKELETON = Skeleton("spot", ("spot", "corner"), ((0, 1),))
@@ -311,6 +313,34 @@ def test_an_error_in_the_middle_leaves_no_half_files(folder: Path) -> None:
 
 
 # --- parts ----------------------------------------------------------------------------------------------------------
+
+
+def write_overlay(folder: Path, images: Sequence[ImageArray], rate: float = 25.0) -> None:
+    """The overlay clip.mp4 of so many frames."""
+    source = Source("clip.mp4", "video", Path("clip.mp4"))
+    with Overlays(overlay_paths([source], folder)) as overlays:
+        for index, image in enumerate(images):
+            overlays.write(Frame(source, index, NO_PIXELS, rate), image)
+
+
+def test_a_video_that_the_disk_has_no_room_for_is_said_and_vanishes(tmp_path: Path) -> None:
+    """A limit on the size of files stands for a full disk: OpenCV goes on in silence, and the file has no end."""
+    images = list(np.random.default_rng(0).integers(0, 255, (30, 120, 160, 3), np.uint8))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(RunFailed, match=r"clip\.mp4 could not be written whole"):
+            write_overlay(tmp_path, images)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("rate", [0.5, 7.3, 24000 / 1001, 1000.0])
+@pytest.mark.parametrize("frames", [1, 40])
+def test_whole_videos_are_kept_at_any_rate(rate: float, frames: int, tmp_path: Path) -> None:
+    write_overlay(tmp_path, [np.full((61, 81, 3), index, np.uint8) for index in range(frames)], rate)
+    assert len(list(Reader(find_sources([str(tmp_path / "clip.mp4")])))) == frames
 
 
 def test_overlays_have_names_of_their_own(tmp_path: Path) -> None:

@@ -226,6 +226,12 @@ def test_damaged_metadata_is_no_obstacle(posecli: Posecli, install: Install, tmp
 SUGGESTIONS = [
     ("hrnett", ["hrnet", "resnet"], "did you mean 'hrnet'?", "near"),
     ("zzz", ["b", "a"], "known are a, b", "far: all, sorted"),
+    (
+        "zzz",
+        [f"a{number}" for number in range(100, 200)],
+        f"known are {', '.join(f'a{n}' for n in range(100, 140))} ...",
+        "many",
+    ),
     ("x", [], "none is registered", "nothing there"),
 ]
 

@@ -103,15 +103,15 @@ def check(
 
 def _verdict(name: str) -> str:
     """How a config is right. Raises ConfigError for a fault."""
-    from posecli.config import Experiment, validate
+    from posecli.config import Experiment, parse_metric, validate
 
     layers = open_layers(name)
-    if layers.has("data"):
-        validate(Experiment, layers)
-        return "ok"
-    layers.add({"data": {"train": "synthetic", "val": "synthetic"}}, "--data")
-    validate(Experiment, layers)
-    return "ok, names no data: give it with --data"
+    with_data = layers.has("data")
+    if not with_data:
+        layers.add({"data": {"train": "synthetic", "val": "synthetic"}}, "--data")
+    for metric in validate(Experiment, layers).eval.metrics:
+        parse_metric(metric)
+    return "ok" if with_data else "ok, names no data: give it with --data"
 
 
 def _expand(name: str) -> list[str]:

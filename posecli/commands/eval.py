@@ -213,7 +213,7 @@ def _show_details(evaluation: Evaluation) -> None:
 
 
 def _with_unit(score: Score) -> str:
-    return f"{_format(score.value)} {score.unit}".strip()
+    return "-" if math.isnan(score.value) else f"{_format(score.value)} {score.unit}".strip()
 
 
 def _format(value: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,7 +30,7 @@ def info(
     if json:
         console.show_json(facts)
         return
-    console.table(("", ""), [(name.replace("_", " "), _line(value)) for name, value in facts.items() if value])
+    console.table(("what", "value"), [(name.replace("_", " "), _line(value)) for name, value in facts.items() if value])
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -67,4 +68,8 @@ def _line(value: Any) -> str:
     if isinstance(value, list | tuple):
         parts = ", ".join(map(str, value))
         return f"{len(value)}: {parts}" if len(value) > 2 else parts
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}" if isinstance(value, float) else str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return "-" if math.isnan(value) else f"{value:.4f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

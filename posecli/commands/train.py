@@ -72,6 +72,7 @@ def train(
     given += [f"train.seed={seed}"] if seed is not None else []
     given += [f"train.epochs={epochs}"] if epochs is not None else []
     folder = _resumed_folder(out) if resume else out
+    console.output.quiet = console.output.quiet or nproc > 1  # the first of the processes will tell it
     experiment = _experiment(algo, config, data, given, folder if resume else None)
     from posecli import distributed
 
@@ -114,6 +115,8 @@ def _experiment(
         return validate(Experiment, layers_of(str(resumed / "config.yaml"), settings))
     if resumed is not None and algo is None and config is None:
         raise PosecliError(f"no run to resume in {resumed}: it has no config.yaml; name another folder with --out")
+    if resumed is not None:
+        _tell(f"nothing to resume in {resumed}: a new run begins there")
     if algo is not None and config is not None:
         raise PosecliError("--algo and --config both name a config: give one of them")
     layers = layers_of(config if config is not None else _config_name(algo, data is not None), settings)
@@ -138,13 +141,20 @@ def _config_name(algo: str | None, own_data: bool) -> str:
 
 def _on_own_data(layers: Layers, data: Path, settings: list[str]) -> Experiment:
     """The experiment on the user's data; says why it is as it is."""
-    from posecli import distributed
     from posecli.autoconfig import experiment_for
 
     experiment, reasons = experiment_for(layers, data, settings)
-    for reason in reasons if distributed.first_process() else ():
-        console.note(reason)
+    for reason in reasons:
+        _tell(reason)
     return experiment
+
+
+def _tell(message: str) -> None:
+    """Say something once, not once a process."""
+    from posecli import distributed
+
+    if distributed.first_process():
+        console.note(message)
 
 
 def _without_nproc(argv: list[str]) -> list[str]:

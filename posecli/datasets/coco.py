@@ -156,6 +156,7 @@ def build(
     """The columns of a parsed file; `keypoints` says where an annotation holds them."""
     pictures = _pictures(table, images)
     people = read_people(table, len(skeleton), keypoints)
+    notes = (*notes, *_flat_boxes(people))
     counts = np.bincount(table.samples, minlength=len(table.images))
     return Dataset(
         name=f"{table.path.resolve().parent.name}/{table.path.stem}",
@@ -222,6 +223,7 @@ def _points(table: CocoFile, joints: int, keypoints: Keypoints) -> tuple[FloatAr
         ) from error
     triples = values.reshape(len(flat), joints, 3)
     visibility = np.clip(np.ceil(triples[..., 2]), 0, 2)  # some sets give a confidence between 0 and 1
+    visibility = np.where(np.isfinite(triples).all(axis=2), visibility, np.float32(0))
     return np.where(visibility[..., None] > 0, triples[..., :2], np.float32(np.nan)), visibility
 
 
@@ -235,6 +237,15 @@ def _boxes(table: CocoFile, points: FloatArray) -> FloatArray:
         raise PosecliError(f"{table.path}: a bbox is not four numbers; see posecli data check {table.path}") from error
     boxes[:, 2:] += boxes[:, :2]
     return np.where(np.isfinite(boxes).all(axis=1, keepdims=True), boxes, keypoint_boxes(points))
+
+
+def _flat_boxes(people: People) -> Iterator[str]:
+    """What to say of labelled people whose boxes have no area: nobody can be cut out by them."""
+    assert people.boxes is not None
+    flat = ~(people.boxes[:, 2:] > people.boxes[:, :2]).all(axis=1) & people.labelled.any(axis=1)
+    count = int((flat & ~people.extra["crowd"]).sum())
+    if count:
+        yield f"{count} labelled people have a box without area, by which nobody can be cut out; see posecli data check"
 
 
 def _column(table: CocoFile, key: str, kind: Any, default: Any) -> Array:

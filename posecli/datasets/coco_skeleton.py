@@ -21,7 +21,9 @@ def choose_categories(file: Path, categories: Sequence[Category], wanted: str | 
 
     Raises PosecliError listing them when there is a choice to make.
     """
-    able = [category for category in categories if category.get("keypoints")]
+    able = [
+        category for category in categories if isinstance(category.get("keypoints"), list) and category["keypoints"]
+    ]
     if wanted is not None:
         chosen = [category for category in able if str(wanted) in (str(category["id"]), str(category.get("name")))]
         if chosen:
@@ -30,7 +32,10 @@ def choose_categories(file: Path, categories: Sequence[Category], wanted: str | 
     if not able:
         raise PosecliError(f"{file}: no category lists its `keypoints`, so this is no keypoint file")
     if len({tuple(category["keypoints"]) for category in able}) > 1:
-        raise PosecliError(f"{file}: several categories have keypoints of their own; choose one: {_listed(able)}")
+        raise PosecliError(
+            f"{file}: several categories have keypoints of their own; choose one: {_listed(able)}, by "
+            f"--set data.train.category=NAME and data.val.category=NAME (convert: --set category=NAME)"
+        )
     return able
 
 
@@ -116,9 +121,7 @@ def from_fields(origin: str, fields: Mapping[str, Any], name: str) -> Skeleton:
             if fields.get(key) is not None:
                 plain[key] = [_indices(names, pair) for pair in fields[key]]
         if "links" not in plain:
-            plain["links"] = [
-                [index - 1 for index in _indices(names, pair, 1)] for pair in fields.get("skeleton") or []
-            ]
+            plain["links"] = [_counted_from_one(names, pair) for pair in fields.get("skeleton") or []]
         if fields.get("upper") is not None:
             plain["upper"] = _indices(names, fields["upper"])
         faults = flip_faults(len(names), plain.get("flip_pairs", ()))
@@ -146,6 +149,15 @@ def _indices(names: Sequence[str], values: Sequence[int | str], base: int = 0) -
     if unknown:
         raise ValueError(f"no keypoint named {unknown[0]!r}; {suggest(str(unknown[0]), names)}")
     return [names.index(value) + base if isinstance(value, str) else int(value) for value in values]
+
+
+def _counted_from_one(names: Sequence[str], link: Sequence[int | str]) -> list[int]:
+    """A link of COCO's `skeleton` as keypoint numbers from 0 on. Raises ValueError in the numbers of the file."""
+    numbers = _indices(names, link, 1)
+    strange = [number for number in numbers if not 1 <= number <= len(names)]
+    if strange:
+        raise ValueError(f"skeleton: there is no keypoint {strange[0]}, they count from 1 to {len(names)}")
+    return [number - 1 for number in numbers]
 
 
 def to_fields(skeleton: Skeleton) -> dict[str, Any]:

@@ -50,18 +50,18 @@ def detect_dataset(path: Path, seed: int = 0) -> Found:
         path = path.parent
     if path.is_file():
         raise PosecliError(
-            f"--data {path}: its format is not told by itself; name it, and alike for data.val: "
+            f"{path}: its format is not told by itself; name it, and alike for data.val: "
             f"--set 'data.train={{use: FORMAT, path: {path}}}' (formats: posecli list datasets)"
         )
     if not path.is_dir():
-        raise PosecliError(f"--data {path}: no such file or folder")
+        raise PosecliError(f"{path}: no such file or folder")
     attempts: tuple[Callable[[Path, int], Found | None], ...] = (_interhand, _mhp, _pair, _deeplabcut, _lsp, _alone)
     for attempt in attempts:
         found = attempt(path, seed)
         if found is not None:
             return found
     raise PosecliError(
-        f"--data {path}: no train.json and val.json, no single annotation file, no *_joint_3d.json of InterHand2.6M, "
+        f"{path}: no train.json and val.json, no single annotation file, no *_joint_3d.json of InterHand2.6M, "
         "no DeepLabCut config.yaml with labeled-data, no pose_annos of MHP v2, no joints.mat in it; "
         "see posecli convert --help"
     )

@@ -98,4 +98,6 @@ def _why_nothing(dataset: Dataset, chosen: int, skip: int, first: int | None) ->
     if chosen > 1 and bundles is not None and len(np.unique(bundles[skip:stop])) == 1:
         name = _bundle_name(dataset)
         return f"all {chosen} frames belong to one {name}, which is never split: give a val.json of another {name}"
+    if chosen == 1:
+        return "one picture makes no train and val side: label more, or put a val.json beside its file as train.json"
     return f"no picture of {len(dataset)} is left after skip, first and split"

@@ -82,9 +82,9 @@ def _detection(path: Path, number: int, row: Any, names: Mapping[object, str]) -
 def detected_dataset(samples: Dataset, path: Path, threshold: float = 0.0) -> tuple[Dataset, list[str]]:
     """The same pictures with the boxes of a detections file to look into, in place of their people; and what to say.
 
-    Scores below `threshold` and categories which the dataset does not have are left out. The rows have instance scores
-    and no labelled keypoint. Raises PosecliError for a foreign file, for boxes without scores, which no average
-    precision can rank, and when the file names none of the dataset's pictures.
+    Scores below `threshold`, categories which the dataset does not have and boxes without area are left out. The rows
+    have instance scores and no labelled keypoint. Raises PosecliError for a foreign file, for boxes without scores,
+    which no average precision can rank, and when the file names none of the dataset's pictures.
     """
     detections = [(_key(detection), detection) for detection in read_detections(path)]
     unscored = next((number for number, (_, found) in enumerate(detections) if found.score is None), None)
@@ -102,7 +102,10 @@ def detected_dataset(samples: Dataset, path: Path, threshold: float = 0.0) -> tu
     kept = [
         (known[key], found)
         for key, found in ours
-        if (found.score or 0.0) >= threshold and (categories is None or found.category in categories)
+        if (found.score or 0.0) >= threshold
+        and (categories is None or found.category in categories)
+        and found.box[2] > found.box[0]
+        and found.box[3] > found.box[1]
     ]
     notes = [f"{len(kept)} of the {len(detections)} boxes of {path} are looked into"]
     if strangers:
