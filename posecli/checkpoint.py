@@ -71,6 +71,17 @@ class LoadReport:
         return loaded + started + unused
 
 
+    def listing(self) -> str:
+        """Every tensor and what became of it, a line each."""
+        kinds = {
+            "loaded": self.matched,
+            "started fresh, other shape": self.mismatched,
+            "started fresh, not in the checkpoint": self.missing,
+            "not used, not in the model": self.unexpected,
+        }
+        return "".join(f"{name}  {kind}\n" for kind, names in kinds.items() for name in names)
+
+
 def _counted(what: str, names: tuple[str, ...]) -> str:
     return f"{len(names)} {what}: {listed(names)}"
 

@@ -67,8 +67,13 @@ def show(text: str) -> None:
 
 
 def show_json(value: Mapping[str, Any]) -> None:
-    """Print one JSON object on standard output, and nothing else there. NaN and infinity become null."""
-    show(json.dumps(_finite(value), indent=2, default=str))
+    """Print one JSON object on standard output, and nothing else there."""
+    show(json_text(value, indent=2))
+
+
+def json_text(value: Mapping[str, Any], indent: int | None = None) -> str:
+    """JSON that every parser reads: NaN and infinities become null, arrays lists, and all else text."""
+    return json.dumps(_finite(value), indent=indent, default=str)
 
 
 def _finite(value: Any) -> Any:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from posecli.checkpoint import LATEST, Header, load_checkpoint, save_checkpoint
-from posecli.console import PosecliError, RunFailed
+from posecli.console import PosecliError, RunFailed, json_text
 from posecli.files import disk_errors, make_folder, write_bytes, write_text
 
 RUNS = LATEST.parent
@@ -72,8 +72,8 @@ class Log:
         self.path = folder / "log.jsonl"
 
     def add(self, kind: str, **values: Any) -> None:
-        """Append a record."""
-        line = json.dumps({"kind": kind, **values})
+        """Append a record; what is not finite is null there."""
+        line = json_text({"kind": kind, **values})
         with disk_errors(self.path), self.path.open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import platform
 import time
@@ -452,7 +451,9 @@ class Training:
         if init is not None:
             report = initialise(run.algorithm, load_checkpoint(resolve_model(init))[0])
             if self.first:
-                console.note(f"{init}: {report.summary()}")
+                listed = f"; all are listed in {run.folder / 'init.txt'}" if report.fresh or report.unexpected else ""
+                console.note(f"{init}: {report.summary()}{listed}")
+                write_text(run.folder / "init.txt", report.listing())
         self._begin()
         if self.first:
             self.log.path.unlink(missing_ok=True)  # of a run that was killed before its first checkpoint
@@ -511,6 +512,11 @@ class Training:
         for name in ("step", "epoch", "scored", "scores", "best_name", "best_epoch", "best"):
             setattr(run, name, state[name])
         run.batch = state["units_done"] // (self.config.batch_size * distributed.world())
+        if run.epoch + (run.batch > 0) > self.config.epochs:
+            raise PosecliError(
+                f"cannot resume {run.folder}: it is in epoch {run.epoch + (run.batch > 0)} already, and "
+                f"train.epochs={self.config.epochs} ends before; give at least as many"
+            )
         self._begin()
         self.scaler.load_state_dict(state["scaler"])
         if self.average is not None and state["average"] is not None:
@@ -557,7 +563,7 @@ class Training:
         )
 
     def _write_json(self, name: str, value: dict[str, Any]) -> None:
-        write_text(self.run.folder / name, json.dumps(value, indent=2) + "\n")
+        write_text(self.run.folder / name, console.json_text(value, indent=2) + "\n")
 
     def _call_plugins(self, hook: str, **arguments: Any) -> None:
         """Let plugins watch; one that raises is reported by name, and the run goes on."""

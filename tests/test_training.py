@@ -321,7 +321,11 @@ def test_init_takes_what_fits(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     )
     now = run.algorithm.state_dict()
     assert (now["features.0.weight"] - before["features.0.weight"]).abs().max() < 1e-6
-    assert "out.weight" in capsys.readouterr().err  # told that it starts fresh
+    assert "1 started fresh: out.weight" in capsys.readouterr().err
+    listed = dict(line.split("  ") for line in (tmp_path / "next/init.txt").read_text().splitlines())
+    assert listed.pop("out.weight") == "started fresh, other shape"
+    assert listed.keys() == now.keys() - {"out.weight"}
+    assert set(listed.values()) == {"loaded"}
 
 
 def test_plugins_watch_and_a_raising_one_is_named(
@@ -473,6 +477,19 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
     run = train(tiny.experiment(epochs=1), tmp_path, device="cpu", resume=True)
     assert run.step == 6
     assert_equal(weights, load_file(tmp_path / "last.safetensors"))
+
+
+def test_resuming_with_fewer_epochs_than_are_done_is_refused(tmp_path: Path) -> None:
+    trained(tmp_path, epochs=2)
+    with pytest.raises(PosecliError, match=r"it is in epoch 2 already, and train\.epochs=1 ends before"):
+        train(tiny.experiment(epochs=1), tmp_path, device="cpu", resume=True)
+
+
+def test_records_are_json_for_every_reader(tmp_path: Path) -> None:
+    log = runs.Log(tmp_path)
+    log.add("scores", epoch=1, scores={"AP": 0.5, "AP:large": math.nan})
+    assert log.path.read_text() == '{"kind": "scores", "epoch": 1, "scores": {"AP": 0.5, "AP:large": null}}\n'
+    assert log.records()[0]["scores"]["AP:large"] is None
 
 
 def test_resuming_on_other_data_within_an_epoch_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
