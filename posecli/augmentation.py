@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from posecli.config import Config, Fraction, Positive
+
+Factor = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Appearance(Config):
@@ -30,6 +34,6 @@ class Augmentation(Appearance):
     half_body_points: Positive = Field(9, description="labelled keypoints a person must have for it")
     shift: Fraction = Field(0.16, description="largest shift as a fraction of the padded box")
     shift_probability: Fraction = Field(0.3, description="probability of shifting")
-    scale: tuple[float, float] = Field((0.5, 1.5), description="range of the box's scale")
+    scale: tuple[Factor, Factor] = Field((0.5, 1.5), description="range of the box's scale")
     rotate: float = Field(80.0, ge=0, le=180, description="largest rotation in degrees")
     rotate_probability: Fraction = Field(0.6, description="probability of rotating")

@@ -70,7 +70,6 @@ class LoadReport:
         unused = f"; {_counted('not used', self.unexpected)}" if self.unexpected else ""
         return loaded + started + unused
 
-
     def listing(self) -> str:
         """Every tensor and what became of it, a line each."""
         kinds = {

@@ -17,9 +17,9 @@ from posecli.types import BoolArray, FloatArray, ImageArray, People
 
 Color = tuple[int, int, int]
 
-LEFT: Color = (255, 140, 26)
-RIGHT: Color = (38, 160, 255)
-CENTER: Color = (110, 220, 110)
+LEFT: Color = (0, 255, 0)  # as in the skeletons that come with colours
+RIGHT: Color = (255, 128, 0)
+CENTER: Color = (51, 153, 255)
 OUTLINE: Color = (24, 24, 28)
 PAPER: Color = (245, 245, 245)
 INK: Color = (40, 40, 44)

@@ -63,6 +63,7 @@ from posecli.types import Dataset, Prediction, Sample
 
 MEGABYTE = 1 << 20
 LOG_STEPS = 50  # steps between two lines in the log
+REHEARSED = 4  # samples that the untrained model is scored on
 CHECK_STEPS = 20  # steps between two looks at the losses on a GPU, each of which waits for it
 
 
@@ -178,8 +179,8 @@ class Training:
             rank=distributed.rank(),
             world=distributed.world(),
         )
-        self.metrics = _metrics(experiment, self.truth)
         place(algorithm, device, config.channels_last)
+        self.metrics = _metrics(experiment, algorithm, self.truth, device)
         self.run = Run(folder, experiment, algorithm, device)
         self.network = DistributedDataParallel(algorithm) if distributed.joined() else algorithm
         self.optimizers = build_optimizers(algorithm, config.optimizer)
@@ -628,10 +629,10 @@ def is_better(score: Score, value: float, former: float) -> bool:
     return value > former if score.higher_is_better else value < former
 
 
-def _metrics(experiment: Experiment, truth: Dataset) -> list[Metric]:
-    """The metrics. A wrong name, data that cannot be scored by them, or a score that none of them gives is found now,
-    not hours later."""
-    from posecli.evaluation import build_metrics, score
+def _metrics(experiment: Experiment, algorithm: Algorithm, truth: Dataset, device: torch.device) -> list[Metric]:
+    """The metrics. A wrong name, data or predictions that cannot be scored by them, or a score that none of them gives
+    is found now, not hours later."""
+    from posecli.evaluation import build_metrics, predict_dataset, score
 
     metrics = build_metrics(experiment.eval.metrics, truth.skeleton)
     if not metrics:
@@ -642,7 +643,12 @@ def _metrics(experiment: Experiment, truth: Dataset) -> list[Metric]:
             f"{truth.name}: nobody in it has a labelled keypoint, there is nothing to score; hold out other pictures, "
             "as with data.val or `posecli convert --val`"
         )
-    pick(score(truth.take(labelled[:4].tolist()), [], metrics), experiment.train.best)
+    few = truth.take(labelled[:REHEARSED].tolist())
+    pick(score(few, [], metrics), experiment.train.best)
+    guesses = predict_dataset(
+        algorithm, few, batch_size=REHEARSED, workers=0, device=device, precision=experiment.train.precision
+    )
+    score(few, guesses, metrics)
     return metrics
 
 

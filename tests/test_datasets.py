@@ -290,6 +290,11 @@ FAULTS: list[tuple[str, Callable[[Document], object], str]] = [
         lambda d: (d["categories"][0].update(columns=["facing"]), d["annotations"][0].update(facing="left")),
         "`columns` .'facing'. are whole numbers",
     ),
+    (
+        "half a class",
+        lambda d: (d["categories"][0].update(columns=["facing"]), d["annotations"][0].update(facing=1.5)),
+        "`columns` .'facing'. are whole numbers",
+    ),
 ]
 
 

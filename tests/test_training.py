@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,11 @@ from posecli import checkpoint, files, optimization, runs, training
 from posecli.config import OptimizerConfig, ScheduleConfig, load_experiment
 from posecli.console import PosecliError, RunFailed
 from posecli.devices import choose_device
-from posecli.metrics.metric import Score
+from posecli.metrics.metric import Metric, Score
 from posecli.optimization import Average, rate_factor
 from posecli.stopping import Stopped
 from posecli.training import is_better, pick, train
+from posecli.types import Dataset, People, SampleId
 
 Weights = dict[str, Tensor]
 
@@ -169,6 +170,21 @@ def test_the_named_score_decides() -> None:
 def test_a_wrong_best_is_found_before_training(tmp_path: Path) -> None:
     with pytest.raises(PosecliError, match=r"train\.best: no score named 'AP'"):
         train(tiny.experiment(best="AP"), tmp_path, device="cpu")
+
+
+def test_predictions_that_a_metric_cannot_score_are_found_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Picky(Metric):
+        def compute(self, truth: Dataset, predictions: Mapping[SampleId, People]) -> list[Score]:
+            if predictions and "shape" not in next(iter(predictions.values())).extra:
+                raise PosecliError("no shapes were found")
+            return [Score("picky", 0.0)]
+
+    monkeypatch.setattr("posecli.evaluation.build_metrics", lambda *arguments: [Picky()])
+    with pytest.raises(PosecliError, match="no shapes were found"):
+        train(tiny.experiment(), tmp_path, device="cpu")
+    assert not (tmp_path / "log.jsonl").exists()
 
 
 def test_nobody_to_score_is_found_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -458,7 +474,11 @@ def test_ctrl_c_saves_after_a_step_and_resume_equals_an_uninterrupted_run(
 
 
 def test_ctrl_c_while_scoring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = tiny.Tiny.predict
+
     def interrupt(self: Any, batch: Any) -> Any:
+        if self.out.weight.grad is None:  # the rehearsal before the first step
+            return original(self, batch)
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(1)
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from posecli.augmentation import Appearance
+from posecli.augmentation import Appearance, Factor
 from posecli.config import Fraction
-
-Factor = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class SceneAugmentation(Appearance):

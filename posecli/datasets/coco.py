@@ -272,9 +272,17 @@ def _own_columns(table: CocoFile) -> dict[str, Array]:
     """The columns that the first category names; -1 where an annotation has none."""
     names = table.categories[0].get("columns") or ()
     try:
-        return {name: _column(table, name, np.int64, -1) for name in map(str, names)}
+        return {name: _whole_numbers(_column(table, name, np.float64, -1)) for name in map(str, names)}
     except (TypeError, ValueError, OverflowError) as error:
         raise PosecliError(f"{table.path}: `columns` {names} are whole numbers, and one is not") from error
+
+
+def _whole_numbers(values: FloatArray) -> IntArray:
+    """The same as int64. Raises ValueError for others."""
+    whole = values.astype(np.int64)
+    if (whole != values).any():
+        raise ValueError("not whole")
+    return np.asarray(whole)
 
 
 def _identities(table: CocoFile) -> IntArray:
