@@ -14,6 +14,9 @@ import pytest
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in the background: commands under test must hear Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# the tests run side by side, a process a core: threads that wait for each other would only slow them down
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 PROJECT = Path(__file__).resolve().parents[1]
 
 
