@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -33,15 +34,24 @@ class Measure:
         return self.ratio >= self.goal if self.at_least else self.ratio <= self.goal
 
 
-def interleave(actions: Sequence[Callable[[], object]], repeats: int) -> list[float]:
-    """The median seconds of each action; they take turns, so that a slow moment of the machine hits all alike."""
-    seconds: list[list[float]] = [[] for _ in actions]
+def medians(actions: Sequence[Callable[[], float]], repeats: int) -> list[float]:
+    """The median of what each action gives; they take turns, so that a slow moment of the machine hits all alike."""
+    given: list[list[float]] = [[] for _ in actions]
     for _ in range(repeats):
         for index, action in enumerate(actions):
-            start = time.perf_counter()
-            action()
-            seconds[index].append(time.perf_counter() - start)
-    return [statistics.median(values) for values in seconds]
+            given[index].append(action())
+    return [statistics.median(values) for values in given]
+
+
+def interleave(actions: Sequence[Callable[[], object]], repeats: int) -> list[float]:
+    """The median seconds of each action, taken as `medians` are."""
+
+    def seconds(action: Callable[[], object]) -> float:
+        start = time.perf_counter()
+        action()
+        return time.perf_counter() - start
+
+    return medians([functools.partial(seconds, action) for action in actions], repeats)
 
 
 def show_measures(measures: Sequence[Measure], json: bool) -> None:
