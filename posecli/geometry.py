@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from posecli.types import FloatArray
+from posecli.types import BoolArray, FloatArray
 
 
 def fit_aspect(scale: FloatArray, aspect: float) -> FloatArray:
@@ -106,6 +106,11 @@ def box_areas(boxes: FloatArray) -> FloatArray:
     """Width × height of boxes (…, 4), never negative."""
     sides = np.maximum(boxes[..., 2:] - boxes[..., :2], 0)
     return np.asarray(sides[..., 0] * sides[..., 1])
+
+
+def has_area(boxes: FloatArray) -> BoolArray:
+    """Which boxes (…, 4) something can be cut out by: the others are flat, turned over or unknown."""
+    return np.asarray((boxes[..., 2:] > boxes[..., :2]).all(axis=-1))
 
 
 def box_iou(first: FloatArray, second: FloatArray) -> FloatArray:

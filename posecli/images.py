@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import cv2
@@ -135,6 +136,7 @@ def ends_as_png(encoded: np.ndarray) -> bool:
     return encoded[:4].tobytes() != b"\x89PNG" or b"IEND" in encoded[-65536:].tobytes()
 
 
+@functools.cache  # once is enough
 def mute_opencv() -> None:
     """Let OpenCV be silent in this process: what it prints of itself names neither the file nor a remedy."""
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

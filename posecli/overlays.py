@@ -11,6 +11,7 @@ import numpy as np
 
 from posecli.console import PosecliError, RunFailed
 from posecli.files import atomic_path, write_bytes
+from posecli.images import mute_opencv
 from posecli.sources import USUAL_RATE, Frame, Reader, Source, output_stems
 from posecli.types import ImageArray
 
@@ -90,7 +91,7 @@ class _Video:
         self._frames = 0
         self._stack = ExitStack()
         self._temporary = self._stack.enter_context(atomic_path(path))
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # of a full disk it tells at every frame
+        mute_opencv()  # of a full disk it tells at every frame
         code = cv2.VideoWriter.fourcc(*"mp4v")
         self._writer = cv2.VideoWriter(str(self._temporary), code, frame.rate or USUAL_RATE, self.size)
         if not self._writer.isOpened():

@@ -103,10 +103,9 @@ class Ring:
         return np.frombuffer(slot, place.dtype, count, place.offset).reshape(place.shape)
 
     def _place(self, tensor: Tensor) -> Place | Tensor:
+        """Where a tensor is in its slot, or a copy of one that found no place: torch would send all of its memory."""
         place = self.places.get(tensor.data_ptr())
-        return (
-            tensor if place is None else dataclasses.replace(place, shape=tuple(tensor.shape))
-        )  # of its rows the first
+        return tensor.clone() if place is None else dataclasses.replace(place, shape=tuple(tensor.shape))
 
     def _tensor(self, place: Place | Tensor, pinned: bool = False) -> Tensor:
         if isinstance(place, Tensor):

@@ -644,11 +644,10 @@ def _metrics(experiment: Experiment, algorithm: Algorithm, truth: Dataset, devic
             "as with data.val or `posecli convert --val`"
         )
     few = truth.take(labelled[:REHEARSED].tolist())
-    pick(score(few, [], metrics), experiment.train.best)
     guesses = predict_dataset(
         algorithm, few, batch_size=REHEARSED, workers=0, device=device, precision=experiment.train.precision
     )
-    score(few, guesses, metrics)
+    pick(score(few, guesses, metrics), experiment.train.best)
     return metrics
 
 

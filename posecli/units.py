@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from posecli.geometry import has_area
 from posecli.types import BoolArray, Dataset, Made, Sample
 
 
@@ -28,7 +29,7 @@ def is_unit(samples: Dataset) -> BoolArray:
     people = samples.people
     if people.boxes is None:
         return np.zeros(len(people), dtype=bool)
-    has_area = np.asarray((people.boxes[:, 2:] > people.boxes[:, :2]).all(axis=1))
+    large = has_area(people.boxes)
     if people.instance_scores is not None:
-        return has_area
-    return np.asarray(has_area & people.labelled.any(axis=1) & ~people.crowd)
+        return large
+    return np.asarray(large & people.labelled.any(axis=1) & ~people.crowd)

@@ -80,3 +80,18 @@ def test_box_iou(first: list, second: list, expected: float, note: str) -> None:
 
 def test_scale_boxes_keeps_the_centre() -> None:
     assert geometry.scale_boxes(np.array([10.0, 20.0, 30.0, 60.0]), 1.5).tolist() == [5.0, 10.0, 35.0, 70.0]
+
+
+@pytest.mark.parametrize(
+    ("box", "expected", "note"),
+    [
+        ([1, 2, 3, 4], True, "usual"),
+        ([1, 2, 1, 4], False, "no width"),
+        ([1, 2, 3, 2], False, "no height"),
+        ([3, 4, 1, 2], False, "turned over along both axes"),
+        ([1, 2, np.nan, 4], False, "unknown"),
+    ],
+)
+def test_has_area(box: list[float], expected: bool, note: str) -> None:
+    assert geometry.has_area(np.array(box)) == expected
+    assert geometry.has_area(np.array([box, [0, 0, 1, 1]])).tolist() == [expected, True]

@@ -158,31 +158,20 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
 def _score_fields(score: Score) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "name": score.name,
-        "value": _known(score.value),
+        "value": score.value,
         "higher_is_better": score.higher_is_better,
         "unit": score.unit,
         "note": score.note,
     }
-    return fields if score.details is None else fields | {"details": _details(score.details)}
-
-
-def _details(details: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: _known(value) for name, value in details.items()}
-
-
-def _known(value: float) -> float | None:
-    """The value, or None for NaN, which JSON does not have."""
-    return None if math.isnan(value) else value
+    return fields if score.details is None else fields | {"details": score.details}
 
 
 def _write(folder: Path, evaluation: Evaluation, summary: dict[str, Any]) -> None:
-    import json
-
     from posecli.files import write_text
     from posecli.results import write_results
 
     write_results(folder / "results.jsonl", evaluation.predictions, evaluation.header)
-    write_text(folder / "scores.json", json.dumps(summary, indent=2) + "\n")
+    write_text(folder / "scores.json", console.json_text(summary, indent=2) + "\n")
     console.note(f"results.jsonl and scores.json are in {folder}")
 
 

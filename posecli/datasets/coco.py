@@ -24,7 +24,7 @@ from posecli.datasets.coco_skeleton import choose_categories, read_skeleton
 from posecli.datasets.hand_columns import read_hands
 from posecli.datasets.pictures import NoPictures, PicturePaths, find_pictures, picture_sizes
 from posecli.datasets.regions import Region, Regions
-from posecli.geometry import keypoint_boxes
+from posecli.geometry import has_area, keypoint_boxes
 from posecli.skeleton import Skeleton
 from posecli.types import Array, Dataset, FloatArray, IntArray, People, SampleId
 
@@ -242,7 +242,7 @@ def _boxes(table: CocoFile, points: FloatArray) -> FloatArray:
 def _flat_boxes(people: People) -> Iterator[str]:
     """What to say of labelled people whose boxes have no area: nobody can be cut out by them."""
     assert people.boxes is not None
-    flat = ~(people.boxes[:, 2:] > people.boxes[:, :2]).all(axis=1) & people.labelled.any(axis=1)
+    flat = ~has_area(people.boxes) & people.labelled.any(axis=1)
     count = int((flat & ~people.extra["crowd"]).sum())
     if count:
         yield f"{count} labelled people have a box without area, by which nobody can be cut out; see posecli data check"

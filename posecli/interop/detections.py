@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from posecli.console import PosecliError, few
+from posecli.geometry import has_area
 from posecli.types import Dataset, People, SampleId
 
 PERSON = 1
@@ -104,8 +105,7 @@ def detected_dataset(samples: Dataset, path: Path, threshold: float = 0.0) -> tu
         for key, found in ours
         if (found.score or 0.0) >= threshold
         and (categories is None or found.category in categories)
-        and found.box[2] > found.box[0]
-        and found.box[3] > found.box[1]
+        and has_area(np.array(found.box))
     ]
     notes = [f"{len(kept)} of the {len(detections)} boxes of {path} are looked into"]
     if strangers:
