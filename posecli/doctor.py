@@ -33,8 +33,8 @@ REQUIRED = {  # import name -> distribution
     "rich": "rich",
     "tqdm": "tqdm",
 }
-OPTIONAL = {"faster_coco_eval": "faster-coco-eval", "timm": "timm"}
-EXTRAS = {"faster_coco_eval": "fast", "timm": "timm"}
+OPTIONAL = {"simplejpeg": "simplejpeg", "timm": "timm"}
+EXTRAS = {"simplejpeg": "fast", "timm": "timm"}
 TIME_LIMIT = 120  # seconds an import may take
 SMALL_DISK = 1 << 30  # bytes
 

@@ -11,11 +11,14 @@ import numpy as np
 
 from posecli.types import BoolArray, FloatArray
 
+Pair = tuple[float, float]
+"""x and y, or width and height: what is done for every training sample alone is done without arrays."""
 
-def fit_aspect(scale: FloatArray, aspect: float) -> FloatArray:
-    """Grow (…, 2) width, height to the ratio `aspect` = width / height; neither side shrinks."""
-    width, height = scale[..., 0], scale[..., 1]
-    return np.stack([np.maximum(width, height * aspect), np.maximum(height, width / aspect)], axis=-1)
+
+def fit_aspect(scale: Pair, aspect: float) -> Pair:
+    """Grow a width and height to the ratio `aspect` = width / height; neither side shrinks."""
+    width, height = scale
+    return max(width, height * aspect), max(height, width / aspect)
 
 
 def box_center_scale(boxes: FloatArray, padding: float = 1.25) -> tuple[FloatArray, FloatArray]:
@@ -25,8 +28,8 @@ def box_center_scale(boxes: FloatArray, padding: float = 1.25) -> tuple[FloatArr
 
 
 def crop_matrix(
-    center: FloatArray,
-    scale: FloatArray,
+    center: Pair,
+    scale: Pair,
     size: tuple[int, int],
     rotation: float = 0.0,
     flip: bool = False,
@@ -34,9 +37,9 @@ def crop_matrix(
 ) -> FloatArray:
     """The (2, 3) matrix from image pixels to the pixels of a crop.
 
-    `center` (2,) and `scale` (2,) say which rectangle of the image, in image pixels, fills the crop of `size` (width,
-    height); `rotation` is in degrees, counter-clockwise as seen; `flip` mirrors left and right after that. The scale
-    of both axes is that of the width. With `unbiased` (UDP, Huang et al., CVPR 2020) lengths are counted between
+    `center` and `scale` (width, height) say which rectangle of the image, in image pixels, fills the crop of `size`
+    (width, height); `rotation` is in degrees, counter-clockwise as seen; `flip` mirrors left and right after that. The
+    scale of both axes is that of the width. With `unbiased` (UDP, Huang et al., CVPR 2020) lengths are counted between
     pixel centres, size - 1, with one scale for each axis; without, size / scale, the convention of SimpleBaseline
     and HRNet.
     """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -19,6 +21,7 @@ REDUCED_FLAGS = {
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
 JPEG_SUFFIXES = {".jpg", ".jpeg"}
+PLAIN_PIXELS = 2**26  # of a plain JPEG at most; others are left to OpenCV, which refuses those without measure
 ROWS = 16  # of a JPEG are coded together, at most
 CONTEXT = 2  # rows below a row that its colours may depend on
 
@@ -48,16 +51,16 @@ def read_image(image: ImageSource, reduce: int = 1, rows: int | None = None) -> 
     """
     if not isinstance(image, Path):
         return image if isinstance(image, np.ndarray) else image()
-    decoded = _decode(image, reduce, rows)
-    if reduce > 1:  # OpenCV has no flag for reduced RGB
-        cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB, dst=decoded)
-    return decoded
+    return _decode(image, reduce, rows)
 
 
 def read_part(image: ImageSource, matrix: FloatArray, size: tuple[int, int], reduce: int = 1) -> ImageArray:
     """What `warp` makes of the picture, decoded at reduced scale and no further down than the part goes."""
-    _, _, _, bottom = _bounds(matrix, size)
-    pixels = read_image(image, reduce, rows=max(bottom, 0) + 3 * reduce)
+    if isinstance(image, Path):
+        _, _, _, bottom = _bounds(matrix, size)
+        pixels = _decode(image, reduce, rows=max(bottom, 0) + 3 * reduce, opaque=True)
+    else:
+        pixels = read_image(image)
     if reduce > 1:
         matrix = geometry.compose(matrix, geometry.invert(geometry.reduction_matrix(reduce)))
     return warp(pixels, matrix, size)
@@ -76,7 +79,8 @@ def reduction_for(image: ImageSource, shrink: float) -> int:
 def warp(image: ImageArray, matrix: FloatArray, size: tuple[int, int]) -> ImageArray:
     """The part of a picture (H, W, 3) that `matrix` (2, 3) maps into `size` (width, height); black outside, bilinear.
 
-    The part is copied to four channels first: OpenCV warps four a pixel twice as fast as three, with the same result.
+    The part is copied to four channels first, unless the picture has them: OpenCV warps four a pixel twice as fast as
+    three, with the same result.
     """
     width, height = size
     left, top, right, bottom = _bounds(matrix, size)
@@ -84,9 +88,10 @@ def warp(image: ImageArray, matrix: FloatArray, size: tuple[int, int]) -> ImageA
     part = image[top : max(bottom, 0), left : max(right, 0)]
     if not part.size:
         return np.zeros((height, width, 3), np.uint8)
-    shifted = matrix.copy()
-    shifted[:, 2] += matrix[:, :2] @ (left, top)
-    warped = cv2.warpAffine(cv2.cvtColor(part, cv2.COLOR_RGB2RGBA), shifted, size, flags=cv2.INTER_LINEAR)
+    (a, b, x), (c, d, y) = matrix.tolist()
+    shifted = np.array([[a, b, x + a * left + b * top], [c, d, y + c * left + d * top]])
+    four = part if part.shape[2] == 4 else cv2.cvtColor(part, cv2.COLOR_RGB2RGBA)
+    warped = cv2.warpAffine(four, shifted, size, flags=cv2.INTER_LINEAR)
     return np.asarray(cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB), dtype=np.uint8)
 
 
@@ -99,29 +104,62 @@ def _bounds(matrix: FloatArray, size: tuple[int, int]) -> tuple[int, int, int, i
     return left, top, right, bottom
 
 
-def _decode(path: Path, reduce: int, rows: int | None) -> ImageArray:
-    """RGB pixels, BGR when reduced.
+def _decode(path: Path, reduce: int, rows: int | None, *, opaque: bool = False) -> ImageArray:
+    """RGB pixels; with `opaque` there may be a fourth channel of 255, where it costs nothing.
 
     Ends are checked: OpenCV fills the missing part of a truncated JPEG with grey, and libpng prints what it misses.
     """
     try:
-        encoded = np.fromfile(path, np.uint8)
+        encoded = _content(path)
     except OSError as error:
         raise UnreadableImage(f"{path}: {error.strerror or error}") from error
     if not ends_as_jpeg(encoded):
         raise UnreadableImage(f"{path}: truncated JPEG")
     if not ends_as_png(encoded):
         raise UnreadableImage(f"{path}: truncated PNG")
+    height_place = _height_place(encoded.data)
+    if height_place is not None and rows is not None and _may_stop_early:
+        _shorten(encoded, height_place, rows)
+    decode_plain = _plain_decoder() if height_place is not None and reduce == 1 else None
+    if decode_plain is not None:
+        try:
+            return decode_plain(encoded, "RGBA" if opaque else "RGB")
+        except ValueError:
+            pass  # OpenCV judges
     mute_opencv()
-    if rows is not None and _may_stop_early:
-        _shorten(encoded, rows)
     try:
         decoded = cv2.imdecode(encoded, REDUCED_FLAGS[reduce]) if len(encoded) else None
     except cv2.error as error:
         raise UnreadableImage(f"{path}: {error}") from error
     if decoded is None:
         raise UnreadableImage(f"{path}: not a picture that can be decoded")
+    if reduce > 1:  # OpenCV has no flag for reduced RGB
+        cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB, dst=decoded)
     return np.asarray(decoded, dtype=np.uint8)
+
+
+@functools.cache
+def _plain_decoder() -> Callable[[ImageArray, str], ImageArray] | None:
+    """Pixels of a JPEG as (RGB or RGBA) by simplejpeg, where it is installed.
+
+    It has OpenCV's libjpeg-turbo, so the same pixels, and saves copying them. Raises ValueError.
+    """
+    try:
+        import simplejpeg
+    except ImportError:
+        return None
+
+    def decode(encoded: ImageArray, colors: str) -> ImageArray:
+        return np.asarray(simplejpeg.decode_jpeg(encoded, colors, strict=False))
+
+    return decode
+
+
+def _content(path: Path) -> ImageArray:
+    """The bytes of a file."""
+    with open(path, "rb", buffering=0) as file:
+        content = np.empty(os.fstat(file.fileno()).st_size, np.uint8)
+        return content[: file.readinto(content.data)]
 
 
 def ends_as_jpeg(encoded: np.ndarray) -> bool:
@@ -142,26 +180,32 @@ def mute_opencv() -> None:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
-def _shorten(encoded: np.ndarray, rows: int) -> None:
+def _shorten(encoded: ImageArray, height_place: int, rows: int) -> None:
     """Let a JPEG's header say that there are only its first `rows`, and those that are coded together with them.
 
-    The decoder stops there, with the same pixels above. Only where rows are coded one after the other, in one scan, and
-    no EXIF turns the picture.
+    The decoder stops there, with the same pixels above.
     """
-    place = _height_place(encoded.data)
     rows = -(-(rows + CONTEXT) // ROWS) * ROWS
-    if place is not None and rows < int(encoded[place]) << 8 | int(encoded[place + 1]):
-        encoded[place], encoded[place + 1] = rows >> 8, rows & 255
+    if rows < int(encoded[height_place]) << 8 | int(encoded[height_place + 1]):
+        encoded[height_place], encoded[height_place + 1] = rows >> 8, rows & 255
 
 
 def _height_place(encoded: memoryview) -> int | None:
-    """Where a sequential JPEG of one scan and without EXIF has the two bytes of its height (ITU-T T.81, B.2)."""
+    """Where a plain JPEG has the two bytes of its height (ITU-T T.81, B.2).
+
+    In a plain one, rows are coded one after the other, in one scan, and no EXIF turns the picture.
+    """
+    if bytes(encoded[:2]) != b"\xff\xd8":
+        return None
     place, at, parts = None, 2, 0
     while at + 12 <= len(encoded) and encoded[at] == 0xFF:
         kind, length = encoded[at + 1], encoded[at + 2] << 8 | encoded[at + 3]
         if kind == 0xE1 and bytes(encoded[at + 4 : at + 8]) == b"Exif":
             return None
         if kind in (0xC0, 0xC1):
+            height, width = encoded[at + 5] << 8 | encoded[at + 6], encoded[at + 7] << 8 | encoded[at + 8]
+            if encoded[at + 4] != 8 or height * width > PLAIN_PIXELS:
+                return None
             place, parts = at + 5, encoded[at + 9]
         elif 0xC2 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
             return None  # progressive, lossless or arithmetic

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import cv2
 import numpy as np
 
 from posecli import geometry
 from posecli.augmentation import Appearance, Augmentation
+from posecli.geometry import Pair
 from posecli.images import read_part, reduction_for
 from posecli.skeleton import Skeleton
-from posecli.types import Array, Example, FloatArray, ImageArray, Sample
+from posecli.types import Array, BoolArray, Example, FloatArray, ImageArray, Sample
 
 NO_PIXELS = np.zeros((0, 0, 3), np.uint8)
 GREY = np.tile([0.299, 0.587, 0.114], (3, 1))  # luma of RGB, Rec. 601, for each channel
 UNIT = np.eye(3)
 TURN = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)  # a small turn about the grey axis
+NORMAL = NormalDist()
+BELOW = NORMAL.cdf(-1)  # the share of a normal distribution that lies more than one deviation below the mean
 
 
 @dataclass(frozen=True)
@@ -47,63 +52,64 @@ class CropTransform:
         kept = sample if not isinstance(sample.image, np.ndarray) else dataclasses.replace(sample, image=NO_PIXELS)
         return Example({"image": crop}, {"keypoints": keypoints, "visible": visible}, kept, geometry.invert(matrix))
 
-    def _rectangle(self, sample: Sample, generator: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-        """Centre and size of the part of the picture that is shown, in image pixels."""
+    def _rectangle(self, sample: Sample, generator: np.random.Generator) -> tuple[Pair, Pair]:
+        """Centre, width and height of the part of the picture that is shown, in image pixels."""
         boxes = sample.people.boxes
         if boxes is None or not len(boxes):
             raise ValueError(f"sample {sample.id}: no box to cut out")
-        center, scale = geometry.box_center_scale(boxes[0].astype(np.float64), self.padding)
-        scale = np.maximum(scale, 1e-3)
+        left, top, right, bottom = boxes[0].tolist()
+        center = (left + right) / 2, (top + bottom) / 2
+        scale = max((right - left) * self.padding, 1e-3), max((bottom - top) * self.padding, 1e-3)
         if self.augmentation is None:
             return center, scale
-        center, scale = self._half_body(sample, center, scale, generator)
-        return self._moved(center, scale, generator)
+        draws = generator.random(6).tolist()
+        center, scale = self._half_body(sample, center, scale, draws[:2])
+        return self._moved(center, scale, draws[2:])
 
-    def _half_body(
-        self, sample: Sample, center: FloatArray, scale: FloatArray, generator: np.random.Generator
-    ) -> tuple[FloatArray, FloatArray]:
+    def _half_body(self, sample: Sample, center: Pair, scale: Pair, draws: list[float]) -> tuple[Pair, Pair]:
         """Now and then the rectangle around the upper or the lower half of the keypoints only."""
         assert self.augmentation is not None
-        chosen, prefer_upper = generator.random() < self.augmentation.half_body, generator.random() < 0.7
-        if not chosen or self.skeleton.upper is None:
+        if draws[0] >= self.augmentation.half_body or self.skeleton.upper is None:
             return center, scale
         labelled = sample.people.labelled[0]
-        if labelled.sum() < self.augmentation.half_body_points:
+        if np.count_nonzero(labelled) < self.augmentation.half_body_points:
             return center, scale
-        is_upper = np.isin(np.arange(len(labelled)), self.skeleton.upper)
-        upper, lower = np.flatnonzero(labelled & is_upper), np.flatnonzero(labelled & ~is_upper)
+        upper, lower = np.flatnonzero(labelled & self._upper), np.flatnonzero(labelled & ~self._upper)
         enough_upper, enough_lower = len(upper) >= 2, len(lower) >= 3
         if not (enough_upper or enough_lower):
             return center, scale
-        picked = upper if enough_upper and (prefer_upper or not enough_lower) else lower
+        picked = upper if enough_upper and (draws[1] < 0.7 or not enough_lower) else lower
         points = sample.people.keypoints[0][picked]
-        low, high = points.min(axis=0), points.max(axis=0)
-        return (low + high) / 2, np.maximum((high - low) * 1.5, 1.0)
+        left, top = points.min(axis=0).tolist()
+        right, bottom = points.max(axis=0).tolist()
+        half = max((right - left) * 1.5, 1.0), max((bottom - top) * 1.5, 1.0)
+        return ((left + right) / 2, (top + bottom) / 2), half
 
-    def _moved(
-        self, center: FloatArray, scale: FloatArray, generator: np.random.Generator
-    ) -> tuple[FloatArray, FloatArray]:
+    @functools.cached_property
+    def _upper(self) -> BoolArray:
+        """Which keypoints (K,) are the upper body."""
+        return np.isin(np.arange(len(self.skeleton)), self.skeleton.upper or ())
+
+    def _moved(self, center: Pair, scale: Pair, draws: list[float]) -> tuple[Pair, Pair]:
         assert self.augmentation is not None
-        shifts = truncated_normal(generator, 2) * self.augmentation.shift
-        if generator.random() < self.augmentation.shift_probability:
-            center = center + shifts * scale
+        if draws[0] < self.augmentation.shift_probability:
+            right, down = (truncated_normal(draw) * self.augmentation.shift for draw in draws[1:3])
+            center = center[0] + right * scale[0], center[1] + down * scale[1]
         low, high = self.augmentation.scale
-        zoom = (low + high) / 2 + truncated_normal(generator, 1)[0] * (high - low) / 2
-        return center, scale * zoom
+        zoom = (low + high) / 2 + truncated_normal(draws[3]) * (high - low) / 2
+        return center, (scale[0] * zoom, scale[1] * zoom)
 
     def _turn(self, generator: np.random.Generator) -> tuple[float, bool]:
         """Rotation in degrees and whether to mirror; never mirrored when the flip pairs are unknown."""
         if self.augmentation is None:
             return 0.0, False
-        rotation = truncated_normal(generator, 1)[0] * self.augmentation.rotate
-        turned = generator.random() < self.augmentation.rotate_probability
-        mirrored = generator.random() < self.augmentation.flip
-        return (float(rotation) if turned else 0.0), mirrored and self.skeleton.flip_pairs is not None
+        angle, turned, mirrored = generator.random(3).tolist()
+        rotation = truncated_normal(angle) * self.augmentation.rotate
+        flip = mirrored < self.augmentation.flip and self.skeleton.flip_pairs is not None
+        return (rotation if turned < self.augmentation.rotate_probability else 0.0), flip
 
-    def _pixels(self, sample: Sample, matrix: FloatArray, scale: FloatArray) -> ImageArray:
-        reduce = 1
-        if self.augmentation is not None:
-            reduce = reduction_for(sample.image, float(scale[0]) / self.size[0])
+    def _pixels(self, sample: Sample, matrix: FloatArray, scale: Pair) -> ImageArray:
+        reduce = 1 if self.augmentation is None else reduction_for(sample.image, scale[0] / self.size[0])
         return read_part(sample.image, matrix, self.size, reduce)
 
     def _targets(self, sample: Sample, matrix: FloatArray, flip: bool) -> tuple[Array, Array]:
@@ -116,12 +122,9 @@ class CropTransform:
         return keypoints.astype(np.float32), visible.astype(np.float32)
 
 
-def truncated_normal(generator: np.random.Generator, count: int) -> FloatArray:
-    """`count` draws of the standard normal distribution cut off at -1 and 1."""
-    drawn = generator.standard_normal(count)
-    while (outside := np.abs(drawn) > 1).any():
-        drawn[outside] = generator.standard_normal(int(outside.sum()))
-    return drawn
+def truncated_normal(share: float) -> float:
+    """Below where a share from 0 to 1 of the standard normal distribution lies once it is cut off at -1 and 1."""
+    return NORMAL.inv_cdf(BELOW + share * (1 - 2 * BELOW))
 
 
 def color_matrix(brightness: float, contrast: float, saturation: float, hue: float) -> FloatArray:
@@ -138,28 +141,28 @@ def color_matrix(brightness: float, contrast: float, saturation: float, hue: flo
 
 def vary_colors(image: ImageArray, augmentation: Appearance, generator: np.random.Generator) -> ImageArray:
     """The picture in another light, with the augmentation's probability."""
-    chosen, draws = generator.random() < augmentation.color, generator.uniform(-1, 1, 4)
-    if not chosen:
+    chosen, *draws = generator.random(5).tolist()
+    if chosen >= augmentation.color:
         return image
+    brightness, contrast, saturation, hue = (2 * draw - 1 for draw in draws)
     matrix = color_matrix(
-        draws[0] * augmentation.brightness,
-        1 + draws[1] * augmentation.contrast,
-        1 + draws[2] * augmentation.saturation,
-        draws[3] * augmentation.hue,
+        brightness * augmentation.brightness,
+        1 + contrast * augmentation.contrast,
+        1 + saturation * augmentation.saturation,
+        hue * augmentation.hue,
     )
     return np.asarray(cv2.transform(image, matrix.astype(np.float32)), dtype=np.uint8)
 
 
 def cut_out(image: ImageArray, augmentation: Appearance, generator: np.random.Generator) -> ImageArray:
     """The picture with one rectangle covered by a flat colour, with the augmentation's probability; in place."""
-    chosen, places = generator.random() < augmentation.cutout, generator.random(4).tolist()
-    color = generator.integers(0, 256, 3)
-    if not chosen:
+    chosen, wide, tall, right, down, *color = generator.random(8).tolist()
+    if chosen >= augmentation.cutout:
         return image
     low, high = augmentation.cutout_size
     height, width = image.shape[:2]
-    across = int((low + (high - low) * places[0]) * width)
-    down = int((low + (high - low) * places[1]) * height)
-    left, top = int((width - across) * places[2]), int((height - down) * places[3])
-    image[top : top + down, left : left + across] = color
+    across, upright = int((low + (high - low) * wide) * width), int((low + (high - low) * tall) * height)
+    if across and upright:
+        rectangle = int((width - across) * right), int((height - upright) * down), across, upright
+        cv2.rectangle(image, rectangle, [int(256 * level) for level in color], cv2.FILLED)
     return image

@@ -171,7 +171,14 @@ def test_colors_and_cutout_change_only_what_they_should() -> None:
     assert 0.2 < changed.mean() <= 0.25
 
 
-def test_truncated_normal_stays_inside() -> None:
-    drawn = truncated_normal(np.random.default_rng(0), 10_000)
-    assert np.abs(drawn).max() <= 1
-    assert 0.5 < drawn.std() < 0.56  # 0.5396 in theory
+def test_truncated_normal_has_the_distribution_cut_off_at_one() -> None:
+    drawn = np.array([truncated_normal(share) for share in np.linspace(0, 1, 10_001).tolist()])
+    assert np.allclose(drawn[[0, 5000, 10_000]], [-1, 0, 1], atol=1e-9)
+    assert (np.diff(drawn) > 0).all()
+    assert abs(drawn.std() - 0.5396) < 1e-3
+
+
+def test_a_cutout_may_have_no_size() -> None:
+    image = picture()
+    covered = cut_out(image.copy(), Augmentation(cutout=1, cutout_size=(0.0, 0.001)), np.random.default_rng(0))
+    assert (covered == image).all()

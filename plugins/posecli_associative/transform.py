@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from posecli import geometry
+from posecli.geometry import Pair
 from posecli.images import read_image, read_part, reduction_for, warp
 from posecli.skeleton import Skeleton
 from posecli.transforms import NO_PIXELS, cut_out, vary_colors
@@ -67,16 +68,16 @@ class SceneTransform:
         width, height = (side * (low + (high - low) * zoom) for side in sample.size)
         less = 1 if self.unbiased else 0
         middle_x, middle_y = ((side - less) / 2 for side in sample.size)
-        center = np.array([middle_x + (2 * right - 1) * shift * width, middle_y + (2 * down - 1) * shift * height])
+        center = middle_x + (2 * right - 1) * shift * width, middle_y + (2 * down - 1) * shift * height
         rotation = (2 * turn - 1) * self.augmentation.rotate
         return geometry.crop_matrix(center, self._fitted(width, height), self.size, rotation, unbiased=self.unbiased)
 
-    def _fitted(self, width: float, height: float) -> FloatArray:
+    def _fitted(self, width: float, height: float) -> Pair:
         """The part in the input's aspect: the longer side cut, or the shorter one grown."""
         assert self.augmentation is not None
         aspect = self.size[0] / self.size[1]
         choose = min if self.augmentation.side == "short" else max
-        return np.array([choose(width, height * aspect), choose(height, width / aspect)])
+        return choose(width, height * aspect), choose(height, width / aspect)
 
     def _mirrored(self, matrix: FloatArray, generator: np.random.Generator) -> tuple[FloatArray, bool]:
         """Now and then the matrix with left and right exchanged; never when the flip pairs are unknown."""
@@ -131,11 +132,10 @@ class SceneTransform:
         narrow = 0 if picture[0] < picture[1] else 1
         if self.unbiased:  # pixel centres in the upper left corner meet
             factor = (base[narrow] - 1) / max(picture[narrow] - 1, 1)  # of one pixel there are no corners
-            rectangle = (np.array(base) - 1) / factor
-            across, down = ((np.array(size) - 1) / rectangle).tolist()
+            across, down = ((new - 1) * factor / (old - 1) for new, old in zip(size, base, strict=True))
             return np.array([[across, 0, 0], [0, down, 0]])
-        rectangle = np.array(base) * picture[narrow] / base[narrow]
-        center = np.array([round(side / 2) for side in picture], dtype=np.float64)  # a whole pixel, as in the reference
+        rectangle = base[0] * picture[narrow] / base[narrow], base[1] * picture[narrow] / base[narrow]
+        center = round(picture[0] / 2), round(picture[1] / 2)  # a whole pixel, as in the reference
         stretch = np.array(size) / base  # alike along both axes but for rounding
         return np.asarray(geometry.crop_matrix(center, rectangle, base) * stretch[:, None])
 
@@ -189,15 +189,15 @@ class SceneTransform:
 
     def _mask(self, sample: Sample, hidden: BoolArray, matrix: FloatArray, size: tuple[int, int]) -> Array:
         """(H / 2, W / 2) uint8: 0 over ignored polygons and over `hidden` rows, 1 elsewhere."""
+        mask = np.full((size[1] // 2, size[0] // 2), self.border == "counts", np.uint8)
+        dark = [*sample.ignore, *uncovered(sample, hidden)]
+        if not dark and self.border == "counts":
+            return mask
         halved = geometry.compose(geometry.reduction_matrix(2), matrix)
-        shape = size[1] // 2, size[0] // 2
-        if self.border == "counts":
-            mask = np.ones(shape, np.uint8)
-        else:
-            mask = np.zeros(shape, np.uint8)
+        if self.border == "ignored":
             width, height = sample.size
             fill(mask, halved, _corners(np.array([[-0.5, -0.5, width - 0.5, height - 0.5]]))[0], 1)
-        for polygon in (*sample.ignore, *uncovered(sample, hidden)):
+        for polygon in dark:
             fill(mask, halved, polygon, 0)
         return mask
 
