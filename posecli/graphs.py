@@ -12,15 +12,18 @@ from torch import Tensor, nn
 from posecli.console import PosecliError
 
 
-def record(module: nn.Module, run: Callable[[], object], autocast: AbstractContextManager[Any]) -> None:
+def record(
+    module: nn.Module, whole: nn.Module, run: Callable[[], object], autocast: AbstractContextManager[Any]
+) -> None:
     """Let `module`, which takes one tensor, replay its forward and backward pass from now on, in training mode.
 
-    `run` is a training step's forward pass, which calls `module` once; inputs of another shape, and those in evaluation
-    mode, go the plain way. A gradient is valid until the next backward pass: gradients of several must not be summed.
-    `autocast` must not cache. Buffers and random numbers stay as they are. Raises PosecliError when `module` is called
-    more than once, for then a call would overwrite what the one before keeps for the backward pass.
+    `run` is a training step's forward pass of `whole`, which calls its part `module` once; inputs of another shape, and
+    those in evaluation mode, go the plain way. A gradient is valid until the next backward pass: gradients of several
+    must not be summed. `autocast` must not cache. The buffers of `whole` and random numbers stay as they are. Raises
+    PosecliError when `module` is called more than once, for then a call would overwrite what the one before keeps for
+    the backward pass.
     """
-    with _unchanged(module):
+    with _unchanged(whole):
         example = _input(module, run)
         plain = module.forward
         with autocast:

@@ -34,24 +34,31 @@ class Measure:
         return self.ratio >= self.goal if self.at_least else self.ratio <= self.goal
 
 
-def medians(actions: Sequence[Callable[[], float]], repeats: int) -> list[float]:
-    """The median of what each action gives; they take turns, so that a slow moment of the machine hits all alike."""
+def _take_turns(actions: Sequence[Callable[[], float]], repeats: int) -> list[list[float]]:
+    """What each action gives; they take turns, so that a slow moment of the machine hits all alike."""
     given: list[list[float]] = [[] for _ in actions]
     for _ in range(repeats):
         for index, action in enumerate(actions):
             given[index].append(action())
-    return [statistics.median(values) for values in given]
+    return given
+
+
+def highest(rates: Sequence[Callable[[], float]], repeats: int) -> list[float]:
+    """The best of the rates that each action gives. For what takes seconds: others on the machine only slow it down,
+    now one action and now another, so that medians of a few turns say more of them than of the actions."""
+    return [max(values) for values in _take_turns(rates, repeats)]
 
 
 def interleave(actions: Sequence[Callable[[], object]], repeats: int) -> list[float]:
-    """The median seconds of each action, taken as `medians` are."""
+    """The median seconds of each action, which take turns."""
 
     def seconds(action: Callable[[], object]) -> float:
         start = time.perf_counter()
         action()
         return time.perf_counter() - start
 
-    return medians([functools.partial(seconds, action) for action in actions], repeats)
+    turns = _take_turns([functools.partial(seconds, action) for action in actions], repeats)
+    return [statistics.median(values) for values in turns]
 
 
 def show_measures(measures: Sequence[Measure], json: bool) -> None:

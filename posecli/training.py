@@ -291,7 +291,7 @@ class Training:
             with autocast(device, precision):
                 algorithm(batch)
 
-        record(backbone, forward, autocast(device, precision, cache=False))
+        record(backbone, algorithm, forward, autocast(device, precision, cache=False))
         self.to_record = False
 
     def _without_sync(self) -> AbstractContextManager[Any]:

@@ -122,13 +122,20 @@ class People:
         return len(self.keypoints)
 
     def __getitem__(self, rows: slice | Array | Sequence[int]) -> People:
-        return People(
-            self.keypoints[rows],
-            self.scores[rows],
-            None if self.boxes is None else self.boxes[rows],
-            None if self.instance_scores is None else self.instance_scores[rows],
-            {name: values[rows] for name, values in self.extra.items()},
+        boxes = None if self.boxes is None else self.boxes[rows]
+        instance_scores = None if self.instance_scores is None else self.instance_scores[rows]
+        extra = {name: values[rows] for name, values in self.extra.items()}
+        if not isinstance(rows, slice):
+            return People(self.keypoints[rows], self.scores[rows], boxes, instance_scores, extra)
+        part = object.__new__(People)  # a stretch needs no check again, and loaders cut one out for every sample
+        part.__dict__.update(
+            keypoints=self.keypoints[rows],
+            scores=self.scores[rows],
+            boxes=boxes,
+            instance_scores=instance_scores,
+            extra=extra,
         )
+        return part
 
     @property
     def labelled(self) -> BoolArray:

@@ -35,13 +35,14 @@ def farthest(first: dict[str, Tensor], second: dict[str, Tensor]) -> float:
     ("precision", "tolerance"),
     [
         ("fp32", 1e-3),  # TF32 convolutions
-        ("bf16", 0.1),
-        ("fp16", 0.1),  # with loss scaling
+        ("bf16", 0.02),
+        ("fp16", 0.02),  # with loss scaling
     ],
 )
 def test_a_run_on_the_gpu_ends_near_one_on_the_cpu(tmp_path: Path, precision: str, tolerance: float) -> None:
-    train(tiny.experiment(epochs=1), tmp_path / "cpu", device="cpu")
-    run = train(tiny.experiment(epochs=1, precision=precision, workers=2), tmp_path / "gpu", device="cuda")
+    fields = {"epochs": 1, "optimizer": {"name": "sgd", "lr": 0.1}}  # Adam makes much of what is next to nothing
+    train(tiny.experiment(**fields), tmp_path / "cpu", device="cpu")
+    run = train(tiny.experiment(precision=precision, workers=2, **fields), tmp_path / "gpu", device="cuda")
     assert run.device.type == "cuda"
     assert all(map(math.isfinite, run.scores.values()))
     weights = [load_file(tmp_path / name / "last.safetensors") for name in ("cpu", "gpu")]

@@ -158,10 +158,11 @@ class MultiTask(Algorithm):
                 task.average(first, second, index)
                 for task, first, second in zip(self.tasks, outputs, mirrored, strict=True)
             )
-        people = self._people(batch, outputs)
-        return [Prediction(sample.id, people[row : row + 1]) for row, sample in enumerate(batch.samples)]
+        samples = list(batch.samples)  # made once
+        people = self._people(samples, batch.undo, outputs)
+        return [Prediction(sample.id, people[row : row + 1]) for row, sample in enumerate(samples)]
 
-    def _people(self, batch: Batch, outputs: Sequence[Tensor]) -> People:
+    def _people(self, samples: Sequence[Sample], undo: Tensor, outputs: Sequence[Tensor]) -> People:
         """One row a sample, with the box it was cut out by; a true box counts as sure."""
         extra: dict[str, Array] = {}
         points, scores = np.zeros((0, 0, 2)), np.zeros((0, 0))
@@ -170,12 +171,12 @@ class MultiTask(Algorithm):
                 extra[task.name] = task.decode(output).cpu().numpy()
                 continue
             places, sure = task.decode(output)
-            pixels = (places.double().cpu() @ batch.undo[:, :, :2].mT + batch.undo[:, None, :, 2]).numpy()
+            pixels = (places.double().cpu() @ undo[:, :, :2].mT + undo[:, None, :, 2]).numpy()
             if task.name == self.main:
                 points, scores = pixels, sure.float().cpu().numpy()
             else:
                 extra[task.name] = pixels
-        asked = People.concatenate([sample.people[:1] for sample in batch.samples])
+        asked = People.concatenate([sample.people[:1] for sample in samples])
         extra |= {name: asked.extra[name] for name in TAKEN if name in asked.extra}
         people = People(points, scores, asked.boxes, asked.instance_scores, extra)
         return dataclasses.replace(people, instance_scores=instance_scores(people).astype(np.float32))

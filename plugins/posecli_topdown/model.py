@@ -113,10 +113,12 @@ class TopDown(Algorithm):
             mirrored = self.outputs(images.flip(2))
             outputs = self.codec.average(outputs, self.codec.flip(mirrored, self.flip_index))  # type: ignore[arg-type]
         keypoints, scores = self.codec.decode(outputs)  # type: ignore[arg-type]
-        places = keypoints.double().cpu() @ batch.undo[:, :, :2].mT + batch.undo[:, None, :, 2]  # (B, K, 2)
-        samples = list(batch.samples)  # made once
+        found = torch.cat([keypoints, scores[..., None]], dim=-1).float()  # (B, K, 3)
+        samples = list(batch.samples)  # made once, while the device is at work
         asked = People.concatenate([sample.people for sample in samples])
-        people = self._people(asked, places.numpy(), scores.float().cpu().numpy())
+        found = found.cpu()
+        places = found[..., :2].double() @ batch.undo[:, :, :2].mT + batch.undo[:, None, :, 2]  # (B, K, 2)
+        people = self._people(asked, places.numpy(), found[..., 2].numpy())
         return [Prediction(sample.id, people[row : row + 1]) for row, sample in enumerate(samples)]
 
     def _people(self, asked: People, keypoints: FloatArray, scores: FloatArray) -> People:
