@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from posecli.codecs.codec import constant
 from posecli.types import FloatArray
 
 Offsets = tuple[tuple[int, int], ...]
 """Neighbours of a cell as (right, down)."""
 
-CROSS: Offsets = ((-1, 0), (1, 0), (0, -1), (0, 1))
+CROSS: Offsets = ((-1, 0), (1, 0), (0, -1), (0, 1))  # before and after, axis by axis
 CORNERS: Offsets = ((-1, -1), (1, -1), (-1, 1), (1, 1))
 FAR_CROSS: Offsets = ((-2, 0), (2, 0), (0, -2), (0, 2))
 FLAT = 1e-12  # a determinant this small is rounding noise of a flat map; sigma = 2 cells gives 0.016
@@ -39,15 +40,15 @@ def maxima(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
 def shift_quarter(locations: Tensor, heatmaps: Tensor) -> Tensor:
     """Locations (B, K, 2) moved by 0.25 cells along each axis towards the higher neighbour.
 
-    An axis moves only where the location is at least two cells from the axis' first border, one from its last.
+    An axis moves only where the location is at least two cells from the axis' first border, one from its last, and
+    one from the other axis' first border.
     """
     height, width = heatmaps.shape[-2:]
-    x, y = locations.unbind(-1)
-    left, right, up, down = _neighbours(heatmaps, locations, CROSS).unbind(-1)
-    inside_x = (x > 1) & (x < width - 1) & (y > 0) & (y < height)
-    inside_y = (y > 1) & (y < height - 1) & (x > 0) & (x < width)
-    step = torch.stack([(right - left).sign() * inside_x, (down - up).sign() * inside_y], dim=-1)
-    return locations + 0.25 * step.to(locations.dtype)
+    sides = _neighbours(heatmaps, locations, CROSS).unflatten(-1, (2, 2))  # (B, K, axis, before and after)
+    rise = (sides[..., 1] - sides[..., 0]).sign()
+    inside = (locations > 1) & (locations < constant((width - 1, height - 1), locations))
+    inside &= (locations > 0).flip(-1)
+    return locations.add(rise * inside, alpha=0.25)
 
 
 def refine_dark(locations: Tensor, heatmaps: Tensor, kernel: int = 11) -> Tensor:

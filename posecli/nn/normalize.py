@@ -24,6 +24,6 @@ class Normalize(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        pixels = images.permute(0, 3, 1, 2).float()  # keeps the order in memory: channels last
+        pixels = images.permute(0, 3, 1, 2)  # keeps the order in memory: channels last
         normalized = (pixels - self.mean) / self.std
         return normalized if self.channels_last else normalized.contiguous()
