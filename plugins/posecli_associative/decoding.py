@@ -49,7 +49,7 @@ def decode(
     sure = members.values.mean(dim=1)
     scores = members.values
     if settings.fill != "none":
-        points, scores = fill_missing(heatmaps, tags, members, points, settings.fill, unbiased)
+        points, scores = fill_missing(heatmaps, tags, members, points, settings.fill, unbiased, peaks.tops)
     check_finite(points, scores)
     points = to_input(points, (heatmaps.shape[3], heatmaps.shape[2]), input_size, unbiased)
     return _split(members.picture, points, scores, sure, dropped)

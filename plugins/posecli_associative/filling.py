@@ -10,7 +10,7 @@ from torch import Tensor
 
 from posecli_associative.grouping import STEP
 from posecli_associative.peaks import Members, places, quarter_step
-from posecli_associative.squares import AREA, SIDE, Level, where
+from posecli_associative.squares import AREA, FIELD, MIDDLE, SIDE, Level, padded, where
 
 AT_ONCE = 2**17  # cells that are looked at in one go: numbers of them stay in the cache, their memory is used again
 
@@ -22,12 +22,14 @@ def fill_missing(
     points: Tensor,
     how: Literal["penalty", "cost"],
     unbiased: bool,
+    tops: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Points (P, K, 2) in cells and scores (P, K) with the missing keypoints filled in.
 
     Heatmaps (B, K, H, W), tags (B, K, H, W, L). `penalty` takes the cell where the heatmap less the rounded tag
     distance is highest, moves a quarter cell, and takes nothing that is not above 0; `cost` takes of the cells with the
     lowest rounded tag distance the one where the heatmap is highest. A person's tag is the mean over its peaks.
+    `tops` is what the search for peaks knows of the heatmaps.
     """
     joints, height, width = heatmaps.shape[1:]
     people, missing = torch.nonzero(~members.found, as_tuple=True)  # (Q,) each
@@ -35,7 +37,7 @@ def fill_missing(
         return points, members.values
     means = mean_tags(tags, members, points)
     maps = members.picture[people] * joints + missing
-    cells = best_cells(heatmaps, tags, maps, means[people], 1.0 if how == "penalty" else STEP)
+    cells = best_cells(heatmaps, tags, maps, means[people], 1.0 if how == "penalty" else STEP, tops)
     values = heatmaps.reshape(-1)[maps * height * width + cells]
     found = places(cells, width).to(points.dtype)
     if how == "penalty":
@@ -58,7 +60,9 @@ def mean_tags(tags: Tensor, members: Members, points: Tensor) -> Tensor:
     return torch.where(found, read, 0).sum(dim=1) / found.sum(dim=1)
 
 
-def best_cells(heatmaps: Tensor, tags: Tensor, maps: Tensor, means: Tensor, weight: float) -> Tensor:
+def best_cells(
+    heatmaps: Tensor, tags: Tensor, maps: Tensor, means: Tensor, weight: float, tops: Tensor | None = None
+) -> Tensor:
     """The best cell (Q,) of maps (Q,) for people with mean tags (Q, L), the first in reading order of equal ones.
 
     Heatmaps (B, K, H, W), tags (B, K, H, W, L), maps from 0 to B K - 1. Best is where heatmap - weight * round(tag
@@ -66,11 +70,14 @@ def best_cells(heatmaps: Tensor, tags: Tensor, maps: Tensor, means: Tensor, weig
     """
     if not len(maps):
         return maps
-    layers = tags.permute(4, 0, 1, 2, 3).flatten(1, 2).contiguous()  # (L, N, H, W)
-    search = Search(Level(heatmaps.flatten(0, 1), layers, layers), weight)
-    chunk = max(1, AT_ONCE // search.squares.size)
+    width = heatmaps.shape[-1]
+    layers = padded(tags.permute(4, 0, 1, 2, 3).flatten(1, 2).contiguous(), 0)  # (L, N, h, w)
+    cells = Level(padded(heatmaps.flatten(0, 1), -torch.inf), layers, layers)
+    search = Search(cells, weight, tops)
+    chunk = max(1, AT_ONCE // search.squares.highest[0].numel())
     parts = zip(torch.split(maps, chunk), torch.split(means.T, chunk, dim=1), strict=True)
-    return torch.cat([search.best(*part) for part in parts])
+    best = places(torch.cat([search.best(*part) for part in parts]), cells.highest.shape[-1])
+    return best[:, 1] * width + best[:, 0]
 
 
 class Search:
@@ -79,60 +86,60 @@ class Search:
     An area is looked into only if what is known of it leaves room for a better cell than the best so far.
     """
 
-    def __init__(self, cells: Level, weight: float) -> None:
+    def __init__(self, cells: Level, weight: float, tops: Tensor | None = None) -> None:
         self.cells = cells
-        self.squares = cells.coarser()
+        self.squares = cells.coarser(tops)
         self.fields = self.squares.coarser()
         self.samples = cells.middles()
         self.weight = weight
 
     def best(self, maps: Tensor, means: Tensor) -> Tensor:
         """The best cell (Q,) of maps (Q,) for mean tags (L, Q)."""
-        every = torch.arange(self.fields.size, device=maps.device).expand(len(maps), -1)
-        bounds = self.fields.worth(maps, every, means, self.weight)  # (Q, F)
+        bounds = self.fields.worth(maps, means, self.weight)  # (Q, F)
         best = self._guess(maps, means, bounds.argmax(dim=1))
-        query, field = self._open(bounds, every, torch.arange(len(maps), device=maps.device), best, self.fields)
-        squares = self.squares.inside(field)
-        best = self._improved(best, query, *self._sample(maps[query], means[:, query], squares))
-        bounds = self.squares.worth(maps[query], squares, means[:, query], self.weight)
-        query, square = self._open(bounds, squares, query, best, self.squares)
+        query, field = self._open(bounds, torch.arange(len(maps), device=maps.device), None, best)
+        best = self._improved(best, query, *self._sample(maps[query], means[:, query], field))
+        bounds = self.squares.worth_inside(maps[query], field, means[:, query], self.weight)  # (M, AREA)
+        query, square = self._open(bounds, query, field, best)
         for some, there in zip(torch.split(query, AT_ONCE // AREA), torch.split(square, AT_ONCE // AREA), strict=True):
             best = self._improved(best, some, *self._look(maps[some], means[:, some], there))
         return best.cell
 
     def _guess(self, maps: Tensor, means: Tensor, fields: Tensor) -> Best:
         """The best cell in the most promising square of each field (Q,)."""
-        squares = self.squares.inside(fields)
-        bounds = self.squares.worth(maps, squares, means, self.weight)
-        return Best(*self._look(maps, means, squares.gather(1, bounds.argmax(dim=1)[:, None])[:, 0]))
+        bounds = self.squares.worth_inside(maps, fields, means, self.weight)
+        return Best(*self._look(maps, means, self.squares.inside(fields, bounds.argmax(dim=1))))
 
     def _look(self, maps: Tensor, means: Tensor, squares: Tensor) -> tuple[Tensor, Tensor]:
         """The worth (M,) of the best cell (M,) in each square (M,), the first of equal ones."""
-        cells = self.cells.inside(squares)
-        worth, place = self.cells.worth(maps, cells, means, self.weight).max(dim=1)
-        return worth, cells.gather(1, place[:, None])[:, 0]
+        worth, place = self.cells.worth_inside(maps, squares, means, self.weight).max(dim=1)
+        return worth, self.cells.inside(squares, place)
 
-    def _sample(self, maps: Tensor, means: Tensor, squares: Tensor) -> tuple[Tensor, Tensor]:
-        """The worth (M,) of the best middle (M,) of the squares (M, A): mostly close to the best cell."""
-        worth, place = self.samples.worth(maps, squares, means, self.weight).max(dim=1)
-        return worth, self.cells.middle(squares.gather(1, place[:, None])[:, 0])
+    def _sample(self, maps: Tensor, means: Tensor, fields: Tensor) -> tuple[Tensor, Tensor]:
+        """The worth (M,) of the best middle (M,) of the squares in fields (M,): mostly close to the best cell."""
+        worth, place = self.samples.worth_inside(maps, fields, means, self.weight).max(dim=1)
+        return worth, self.cells.inside(self.squares.inside(fields, place), MIDDLE)
 
-    def _open(self, bounds: Tensor, areas: Tensor, query: Tensor, best: Best, level: Level) -> tuple[Tensor, Tensor]:
-        """Queries (M,) and areas (M,) out of (R, A) that can hold a better cell than is known to their queries (R,).
+    def _open(self, bounds: Tensor, query: Tensor, fields: Tensor | None, best: Best) -> tuple[Tensor, Tensor]:
+        """Queries (M,) and areas (M,) that can hold a better cell than is known to their queries.
 
-        A cell that is as good is better if it is read first.
+        Row by row, `bounds` (R, A) are of all fields for the queries (R,), or of the squares in `fields` (R,). A cell
+        that is as good is better if it is read first.
         """
-        width, across = self.cells.highest.shape[-1], level.highest.shape[-1]
-        side = SIDE if level is self.squares else AREA
-        first = torch.div(areas, across, rounding_mode="floor") * side * width + areas % across * side
-        worth, cell = best.worth[query][:, None], best.cell[query][:, None]
-        found = where((bounds > worth) | ((bounds == worth) & (first < cell)))
-        return query[torch.div(found, areas.shape[1], rounding_mode="floor")], areas.flatten()[found]
+        found = where(bounds >= best.worth[query][:, None])
+        row, place = torch.div(found, bounds.shape[1], rounding_mode="floor"), found % bounds.shape[1]
+        query, bound = query[row], bounds.flatten()[found]
+        area = place if fields is None else self.squares.inside(fields[row], place)
+        level, side = (self.fields, FIELD) if fields is None else (self.squares, SIDE)
+        corner = places(area, level.highest.shape[-1]) * side
+        first = corner[:, 1] * self.cells.highest.shape[-1] + corner[:, 0]
+        kept = where((bound > best.worth[query]) | (first < best.cell[query]))
+        return query[kept], area[kept]
 
     def _improved(self, best: Best, query: Tensor, worth: Tensor, cell: Tensor) -> Best:
         """The best of what is known to Q queries and of cells (M,) worth (M,) to queries (M,)."""
         highest_worth = best.worth.scatter_reduce(0, query, worth, "amax")
-        nowhere = self.cells.size
+        nowhere = self.cells.highest[0].numel()
         known = torch.where(best.worth == highest_worth, best.cell, nowhere)
         candidates = torch.where(worth == highest_worth[query], cell, nowhere)
         return Best(highest_worth, known.scatter_reduce(0, query, candidates, "amin"))

@@ -24,6 +24,7 @@ class Peaks:
     values: Tensor  # (B, K, C)
     cells: Tensor  # (B, K, C) row * width + column
     tags: Tensor  # (B, K, C, L)
+    tops: Tensor  # (B K, h, w) the highest value in each square of the maps, see `squares`
 
 
 def find_peaks(heatmaps: Tensor, tags: Tensor, count: int, reach: int, threshold: float) -> Peaks:
@@ -34,7 +35,9 @@ def find_peaks(heatmaps: Tensor, tags: Tensor, count: int, reach: int, threshold
     """
     batch, joints, height, width = heatmaps.shape
     maps = padded(heatmaps.reshape(-1, height, width), -torch.inf)
-    index = _peak_cells(maps, count, reach, threshold)
+    tops = highest(maps)
+    check_finite(tops[:, : -(-height // SIDE), : -(-width // SIDE)])  # beyond, there is nothing
+    index = _peak_cells(maps, tops, count, reach, threshold)
     value = maps.reshape(-1).index_select(0, index)
     number, place = torch.div(index, maps[0].numel(), rounding_mode="floor"), index % maps[0].numel()
     cell = torch.div(place, maps.shape[-1], rounding_mode="floor") * width + place % maps.shape[-1]
@@ -49,7 +52,7 @@ def find_peaks(heatmaps: Tensor, tags: Tensor, count: int, reach: int, threshold
     found = tags.flatten(0, 1).flatten(1, 2).gather(1, cells[..., None].expand(-1, -1, tags.shape[-1]))
     check_finite(found)
     shape = batch, joints, count
-    return Peaks(values.view(shape), cells.view(shape), found.view(*shape, -1))
+    return Peaks(values.view(shape), cells.view(shape), found.view(*shape, -1), tops)
 
 
 def _ranked(number: Tensor, cell: Tensor, value: Tensor) -> Tensor:
@@ -59,32 +62,31 @@ def _ranked(number: Tensor, cell: Tensor, value: Tensor) -> Tensor:
     return order[number[order].argsort(stable=True)]
 
 
-def _peak_cells(maps: Tensor, count: int, reach: int, threshold: float) -> Tensor:
+def _peak_cells(maps: Tensor, tops: Tensor, count: int, reach: int, threshold: float) -> Tensor:
     """The cells (M,) of maps (N, h, w), flattened, that are peaks and may be among the `count` highest of their map.
 
-    Only squares are looked into whose highest cell reaches what `count` peaks are known to reach.
+    Only squares are looked into whose highest cell, of `tops`, reaches what `count` peaks are known to reach.
     """
     height, width = maps.shape[-2:]
-    tops = highest(maps)
-    check_finite(tops)
-    floor = _known_peak(tops, count)[:, None, None]
-    square = where((tops >= floor) & (tops > threshold))
+    least = torch.nextafter(maps.new_tensor(threshold), maps.new_tensor(torch.inf))
+    floor = _known_peak(tops, count).maximum(least)  # (N,): what is as high is above the threshold
+    square = where(tops >= floor[:, None, None])
     across = width // SIDE
     strip = torch.div(square, across, rounding_mode="floor")  # (S,) rows of squares, of all maps
-    down = torch.arange(SIDE, device=maps.device)
-    y = ((strip * SIDE)[:, None] + down) % height  # (S, SIDE)
-    piece = (strip[:, None] * SIDE + down) * across + (square % across)[:, None]  # of SIDE cells in a row
-    pieces = maps.reshape(-1, SIDE)
-    values, above, below = (
-        pieces.index_select(0, (piece + step).flatten()).view(len(square), AREA)
-        for step in (torch.zeros_like(y), -across * (y > 0), across * (y < height - 1))
-    )
-    least = floor.flatten()[torch.div(square, tops[0].numel(), rounding_mode="floor")]
-    found = where((values >= least[:, None]) & (values > threshold) & (values >= above) & (values >= below))
-    cells = piece.flatten()[torch.div(found, SIDE, rounding_mode="floor")] * SIDE + found % SIDE
-    for step in _around(reach):
-        cells = cells[where(_not_exceeded(maps, cells, *step))]
-    return cells
+    down = torch.arange(-1, SIDE + 1, device=maps.device)
+    y = strip[:, None] * SIDE + down  # (S, SIDE + 2) rows of all maps: the square's, one above and one below
+    first = torch.div(strip * SIDE, height, rounding_mode="floor")[:, None] * height
+    y = y.clamp(first, first + height - 1)
+    piece = y * across + (square % across)[:, None]  # of SIDE cells in a row
+    rows = maps.reshape(-1, SIDE).index_select(0, piece.flatten()).view(*piece.shape, SIDE)
+    values = rows[:, 1:-1]
+    high = floor[torch.div(square, tops[0].numel(), rounding_mode="floor")][:, None, None]
+    found = where((values >= high) & (values >= rows[:, :-2]) & (values >= rows[:, 2:]))
+    start = piece[:, 1] * SIDE  # (S,) the square's first cell
+    place = found % AREA
+    cells = start[torch.div(found, AREA, rounding_mode="floor")]
+    cells = cells + torch.div(place, SIDE, rounding_mode="floor") * width + place % SIDE
+    return _not_exceeded(maps, cells, reach)
 
 
 def _known_peak(highest: Tensor, count: int) -> Tensor:
@@ -108,16 +110,28 @@ def _around(reach: int) -> list[tuple[int, int]]:
     return sorted(around, key=lambda step: abs(step[0]) + abs(step[1]))
 
 
-def _not_exceeded(maps: Tensor, cells: Tensor, down: int, right: int) -> Tensor:
-    """Which cells (M,) of maps (N, h, w), flattened, are not exceeded by the one beside them.
+def _not_exceeded(maps: Tensor, cells: Tensor, reach: int) -> Tensor:
+    """Those of the cells (M,) of maps (N, h, w), flattened, that none within `reach` exceeds, in no order."""
+    height, width = maps.shape[-2:]
+    x, y = cells % width, torch.div(cells, width, rounding_mode="floor") % height
+    outer = (x < reach) | (x >= width - reach) | (y < reach) | (y >= height - reach)
+    flat, inner, outer = maps.reshape(-1), cells[where(~outer)], cells[where(outer)]
+    values = flat[inner]
+    for down, right in _around(reach):
+        kept = where(flat.index_select(0, inner + (down * width + right)) <= values)
+        inner, values = inner.index_select(0, kept), values.index_select(0, kept)
+        outer = outer[where(flat[outer] >= flat[_beside(outer, down, right, (height, width))])]
+    return torch.cat([inner, outer])
+
+
+def _beside(cells: Tensor, down: int, right: int, size: tuple[int, int]) -> Tensor:
+    """The cells beside cells (M,) of flattened maps of a `size` (height, width).
 
     Cells outside are replaced by the nearest ones inside, which lie within the same reach.
     """
-    height, width = maps.shape[-2:]
+    height, width = size
     x, y = cells % width, torch.div(cells, width, rounding_mode="floor") % height
-    beside = cells + ((y + down).clamp(0, height - 1) - y) * width + ((x + right).clamp(0, width - 1) - x)
-    flat = maps.reshape(-1)
-    return flat.index_select(0, beside) <= flat.index_select(0, cells)
+    return cells + ((y + down).clamp(0, height - 1) - y) * width + ((x + right).clamp(0, width - 1) - x)
 
 
 def check_finite(*values: Tensor) -> None:

@@ -12,15 +12,17 @@ from torch import Tensor
 from torch.nn import functional
 
 SIDE = 8  # cells along a square, and squares along a field
-AREA = SIDE * SIDE
+AREA = SIDE * SIDE  # cells of a square, squares of a field
+FIELD = SIDE * SIDE  # cells along a field
+MIDDLE = AREA // 2 + SIDE // 2  # of the cells of a square, as they are read
 
 
 def padded(maps: Tensor, value: float) -> Tensor:
-    """Maps (N, h, w) with `value` beyond the last row and column, so that sides are multiples of SIDE."""
+    """Maps (..., h, w) with `value` beyond the last row and column, so that sides are multiples of FIELD."""
     height, width = maps.shape[-2:]
-    if height % SIDE == 0 and width % SIDE == 0:
+    if height % FIELD == 0 and width % FIELD == 0:
         return maps
-    return functional.pad(maps, (0, -width % SIDE, 0, -height % SIDE), value=value)
+    return functional.pad(maps, (0, -width % FIELD, 0, -height % FIELD), value=value)
 
 
 def highest(maps: Tensor) -> Tensor:
@@ -51,71 +53,70 @@ def where(mask: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Level:
-    """Areas of N maps: the highest value in each, and the least and greatest tags, of each of L lengths."""
+    """Areas of N maps: the highest value in each, and the least and greatest tags, of each of L lengths.
+
+    Where areas are put together to squares of SIDE × SIDE, the sides are multiples of SIDE.
+    """
 
     highest: Tensor  # (N, h, w)
     least: Tensor  # (L, N, h, w)
     greatest: Tensor  # (L, N, h, w)
 
-    def coarser(self) -> Level:
-        """Squares of SIDE × SIDE of these areas."""
-        least = [lowest(padded(tags, torch.inf)) for tags in self.least]
-        greatest = [highest(padded(tags, -torch.inf)) for tags in self.greatest]
-        return Level(highest(padded(self.highest, -torch.inf)), torch.stack(least), torch.stack(greatest))
-
-    @property
-    def size(self) -> int:
-        """How many areas a map has."""
-        return self.highest[0].numel()
-
-    def inside(self, coarse: Tensor) -> Tensor:
-        """The areas (M, AREA) in the squares `coarse` (M,) of the coarser level, as they are read.
-
-        Where a square reaches over the border, areas at the border are repeated.
-        """
-        height, width = self.highest.shape[1:]
-        across = -(-width // SIDE)
-        step = torch.arange(SIDE, device=coarse.device)
-        y = torch.div(coarse, across, rounding_mode="floor")[:, None] * SIDE + step
-        x = (coarse % across)[:, None] * SIDE + step
-        cells: Tensor = y.clamp(max=height - 1)[:, :, None] * width + x.clamp(max=width - 1)[:, None]
-        return cells.flatten(1)
-
-    def middle(self, coarse: Tensor) -> Tensor:
-        """The area (...) in the middle of each square `coarse` (...) of the coarser level."""
-        height, width = self.highest.shape[1:]
-        across = -(-width // SIDE)
-        y = torch.div(coarse, across, rounding_mode="floor") * SIDE + SIDE // 2
-        x = coarse % across * SIDE + SIDE // 2
-        cells: Tensor = y.clamp(max=height - 1) * width + x.clamp(max=width - 1)
-        return cells
+    def coarser(self, tops: Tensor | None = None) -> Level:
+        """Squares of these areas; `tops` are their highest values where they are known already."""
+        least, greatest = (
+            torch.stack([choose(tags) for tags in layers])
+            for choose, layers in ((lowest, self.least), (highest, self.greatest))
+        )
+        return Level(highest(self.highest) if tops is None else tops, least, greatest)
 
     def middles(self) -> Level:
-        """One area for each square of the coarser level: that in its middle."""
-        height, width = self.highest.shape[1:]
-        y = (torch.arange(0, height, SIDE, device=self.highest.device) + SIDE // 2).clamp(max=height - 1)[:, None]
-        x = (torch.arange(0, width, SIDE, device=self.highest.device) + SIDE // 2).clamp(max=width - 1)
-        least = self.least[:, :, y, x]
-        greatest = least if self.greatest is self.least else self.greatest[:, :, y, x]
-        return Level(self.highest[:, y, x], least, greatest)
+        """One area for each square: that in its middle."""
+        half = slice(SIDE // 2, None, SIDE)
+        least = self.least[..., half, half].contiguous()
+        return Level(self.highest[..., half, half].contiguous(), least, least)
 
-    def worth(self, maps: Tensor, areas: Tensor, means: Tensor, weight: float) -> Tensor:
-        """The most that a cell in `areas` (M, A) of maps (M,) can be worth to people with mean tags (L, M).
+    def inside(self, squares: Tensor, place: Tensor | int) -> Tensor:
+        """The numbers (M,) of the areas at a `place`, from 0 to AREA - 1, in squares (M,)."""
+        width = self.highest.shape[-1]
+        y, x = _row(squares, width // SIDE) * SIDE, squares % (width // SIDE) * SIDE
+        return (y + place // SIDE) * width + x + place % SIDE
+
+    def worth(self, maps: Tensor, means: Tensor, weight: float) -> Tensor:
+        """The most that a cell in each area of maps (M,), (M, h * w), can be worth to people with mean tags (L, M).
 
         Worth is the heatmap less `weight` times the rounded tag distance. Each step of it keeps order, its rounding
         included, so what holds for bounds holds for the numbers computed from them.
         """
-        index = (maps[:, None] * self.size + areas).flatten()
-        squares = []
+        return self._worth(maps[:, None], self.highest[0].numel(), means, weight)
+
+    def worth_inside(self, maps: Tensor, squares: Tensor, means: Tensor, weight: float) -> Tensor:
+        """The same of the areas in squares (M,) of maps (M,), (M, AREA)."""
+        height, width = self.highest.shape[-2:]
+        across = width // SIDE  # pieces of SIDE areas in a row
+        piece = (maps * height + _row(squares, across) * SIDE) * across + squares % across
+        pieces = piece[:, None] + torch.arange(SIDE, device=maps.device) * across
+        return self._worth(pieces, SIDE, means, weight)
+
+    def _worth(self, pieces: Tensor, length: int, means: Tensor, weight: float) -> Tensor:
+        """The worth (M, P * length) of areas that lie one after the other in pieces (M, P) of a `length`."""
+
+        def take(values: Tensor) -> Tensor:
+            rows = values.reshape(-1, length).index_select(0, pieces.flatten())
+            return rows.view(len(pieces), pieces.shape[1] * length)
+
+        gaps = []
         for least, greatest, mean in zip(self.least, self.greatest, means[..., None], strict=True):
-            gap = mean - _take(least, index, areas)
+            gap = take(least).sub_(mean)
             if self.least is not self.greatest:
-                gap = torch.maximum(-gap, mean - _take(greatest, index, areas)).clamp(min=0)
-            squares.append(gap.square())
-        squared = functools.reduce(torch.add, squares)
-        worth: Tensor = _take(self.highest, index, areas) - weight * squared.sqrt().round()
-        return worth
+                gap = torch.maximum(gap, mean - take(greatest)).clamp_(min=0)
+            gaps.append(gap)
+        if len(gaps) == 1:  # the root of a square, to the last bit
+            distance = gaps[0].abs_()
+        else:
+            distance = functools.reduce(torch.add, [gap.square_() for gap in gaps]).sqrt_()
+        return take(self.highest).sub_(distance.round_().mul_(weight))
 
 
-def _take(values: Tensor, index: Tensor, shape: Tensor) -> Tensor:
-    return values.reshape(-1).index_select(0, index).view(shape.shape)
+def _row(index: Tensor, across: int) -> Tensor:
+    return torch.div(index, across, rounding_mode="floor")

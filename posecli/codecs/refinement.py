@@ -44,7 +44,7 @@ def shift_quarter(locations: Tensor, heatmaps: Tensor) -> Tensor:
     one from the other axis' first border.
     """
     height, width = heatmaps.shape[-2:]
-    sides = _neighbours(heatmaps, locations, CROSS).unflatten(-1, (2, 2))  # (B, K, axis, before and after)
+    sides = _neighbours(heatmaps, locations, CROSS).view(*locations.shape, 2)  # (B, K, axis, before and after)
     rise = (sides[..., 1] - sides[..., 0]).sign()
     inside = (locations > 1) & (locations < constant((width - 1, height - 1), locations))
     inside &= (locations > 0).flip(-1)
