@@ -45,7 +45,7 @@ class Skeleton:
     def __len__(self) -> int:
         return len(self.names)
 
-    @property
+    @functools.cached_property
     def flip_index(self) -> NDArray[np.int64] | None:
         """(K,): where each keypoint's mirror partner stands; None when the pairs are unknown."""
         if self.flip_pairs is None:

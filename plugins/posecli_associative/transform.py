@@ -143,9 +143,11 @@ class SceneTransform:
 
     def _targets(self, sample: Sample, matrix: FloatArray, flip: bool, size: tuple[int, int]) -> dict[str, Array]:
         people = sample.people
-        labelled, crowd = people.labelled, people.crowd
-        points, visible = self._points(people, labelled & ~crowd[:, None], matrix, flip, size)
-        hidden = crowd | ~labelled.any(axis=1)
+        labelled = people.labelled
+        hidden = np.asarray(~labelled.any(axis=1))
+        if "crowd" in people.extra:
+            labelled, hidden = labelled & ~people.crowd[:, None], hidden | people.crowd
+        points, visible = self._points(people, labelled, matrix, flip, size)
         rows: IntArray = np.flatnonzero(visible.any(axis=1))
         if len(rows) > self.max_people:
             kept = self._fullest(rows, visible, people)
