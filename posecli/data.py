@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import multiprocessing
 import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +26,8 @@ from posecli.console import PosecliError
 from posecli.images import UnreadableImage, read_image, stop_early
 from posecli.memory import keep_freed_memory
 from posecli.sharing import Parcel, Ring
-from posecli.types import Example, ImageArray, IntArray, Sample
+from posecli.transforms import Finish, Rows, StagedTransform
+from posecli.types import Example, ImageArray, ImageSource, IntArray, Sample
 
 AHEAD = 2  # batches that a worker makes before they are asked for
 Key = tuple[int, int]
@@ -120,8 +122,8 @@ class Order:
 
 Item = tuple[int, Example | Fault]
 """A unit's number, and what was made of it."""
-Begun = tuple[Sample, np.random.Generator]
-"""All that a unit's network input is made of."""
+Making = Generator[Item, Rows, None]
+"""Items that come one by one, each made when the rows for it are sent."""
 
 
 class UnitSource(TorchDataset[Item]):
@@ -148,40 +150,40 @@ class UnitSource(TorchDataset[Item]):
         self._decoded: tuple[int, ImageArray] | None = None  # the sample decoded last, and its picture
 
     def __getitem__(self, key: Key) -> Item:
-        return key[1], self._finish(key, self._begin(key))
+        return key[1], self._finish(self._begin(key), {})
 
-    def _begin(self, key: Key) -> Begun | Fault:
-        """A unit and the random numbers that vary it.
-
-        Made for a whole batch at once: between two pictures, which fill the processor's cache, it takes four times as
-        long.
-        """
+    def _begin(self, key: Key) -> Finish | Fault:
+        """What is left to do for a unit, once all is done but the pixels."""
+        epoch, unit = key
         try:
-            return self.units[key[1]], np.random.default_rng((self.seed, *key))
+            sample, generator = self.units[unit], np.random.default_rng((self.seed, epoch, unit))
+            if self.sample_index is None or isinstance(sample.image, np.ndarray):
+                return self._begin_transform(sample, generator)
+            decode = functools.partial(self._decode, int(self.sample_index[unit]), sample.image)
+            finish = self._begin_transform(dataclasses.replace(sample, image=decode), generator)
+            return functools.partial(_with_source, finish, sample.image)
         except PosecliError as error:
             return _fault(error)
 
-    def _finish(self, key: Key, begun: Begun | Fault) -> Example | Fault:
+    def _begin_transform(self, sample: Sample, generator: np.random.Generator) -> Finish:
+        if isinstance(self.transform, StagedTransform):
+            return self.transform.begin(sample, generator)
+        return lambda _: self.transform(sample, generator)
+
+    def _finish(self, begun: Finish | Fault, rows: Rows) -> Example | Fault:
         if isinstance(begun, Fault):
             return begun
         try:
-            return self._example(key[1], *begun)
+            return begun(rows)
         except PosecliError as error:
             return _fault(error)
 
-    def _example(self, unit: int, sample: Sample, generator: np.random.Generator) -> Example:
-        if self.sample_index is None or isinstance(sample.image, np.ndarray):
-            return self.transform(sample, generator)
-        pixels = self._decode(int(self.sample_index[unit]), sample)
-        example = self.transform(dataclasses.replace(sample, image=pixels), generator)
-        return dataclasses.replace(example, sample=dataclasses.replace(example.sample, image=sample.image))
-
-    def _decode(self, index: int, sample: Sample) -> ImageArray:
+    def _decode(self, index: int, image: ImageSource) -> ImageArray:
         if index in self._kept:
             return self._kept[index]
         if self._decoded is None or self._decoded[0] != index:
             self._decoded = None  # never two pictures at once
-            self._decoded = (index, read_image(sample.image))
+            self._decoded = (index, read_image(image))
             self._keep(*self._decoded)
         return self._decoded[1]
 
@@ -191,25 +193,36 @@ class UnitSource(TorchDataset[Item]):
             self._room -= picture.nbytes
             self._kept[index] = picture
 
-    def __getitems__(self, keys: list[Key]) -> Iterator[Item]:
-        """The units of one batch, one by one; in training an unreadable one is followed by a substitute."""
-        for key, begun in [(key, self._begin(key)) for key in keys]:
-            made = self._finish(key, begun)
-            yield key[1], made
-            if self.substitute and _is_skippable(made):
-                yield from self._substitutes(key)
+    def __getitems__(self, keys: list[Key]) -> Making:
+        """The units of one batch, one by one; in training an unreadable one is followed by a substitute.
 
-    def _substitutes(self, key: Key, attempts: int = 100) -> Iterator[Item]:
+        What is sent in return are rows for the next one.
+        """
+        rows: Rows = {}
+        for key, begun in [(key, self._begin(key)) for key in keys]:
+            made = self._finish(begun, rows)
+            rows = yield key[1], made
+            if self.substitute and _is_skippable(made):
+                rows = yield from self._substitutes(key, rows)
+
+    def _substitutes(self, key: Key, rows: Rows, attempts: int = 100) -> Generator[Item, Rows, Rows]:
         """Units drawn at random, until one can be read.
 
         So batches keep their size on every rank: a rank without a batch would leave the others waiting.
         """
         for attempt in range(attempts):
-            drawn = np.random.default_rng((self.seed, *key, attempt)).integers(len(self.units))
-            made = self[key[0], int(drawn)]
-            yield made
-            if not _is_skippable(made[1]):
-                return
+            drawn = int(np.random.default_rng((self.seed, *key, attempt)).integers(len(self.units)))
+            made = self._finish(self._begin((key[0], drawn)), rows)
+            rows = yield drawn, made
+            if not _is_skippable(made):
+                break
+        return rows
+
+
+def _with_source(finish: Finish, image: ImageSource, rows: Rows) -> Example:
+    """The finished example, whose sample has the picture's source."""
+    example = finish(rows)
+    return dataclasses.replace(example, sample=dataclasses.replace(example.sample, image=image))
 
 
 def _fault(error: PosecliError) -> Fault:
@@ -233,23 +246,31 @@ class Gather:
     capacity: int
     ring: Ring | None
 
-    def __call__(self, items: Iterable[Item]) -> Made | Sent:
+    def __call__(self, items: Making) -> Made | Sent:
         if self.ring is not None:
             self.ring.begin()
         allocate = np.empty if self.ring is None else self.ring.allocate
         stacks: dict[Shapes, tuple[Stack, list[int]]] = {}
         faults = []
-        for unit, made in items:
+        item = next(items, None)
+        while item is not None:
+            unit, made = item
+            rows: Rows = {}
             if isinstance(made, Fault):
                 faults.append(made)
-                continue
-            key = shapes(made)
-            if key not in stacks:
-                left = self.capacity - sum(len(units) for _, units in stacks.values())
-                stacks[key] = Stack(made, left, allocate), []
-            stack, units = stacks[key]
-            stack.add(made)
-            units.append(unit)
+            else:
+                key = shapes(made)
+                if key not in stacks:
+                    left = self.capacity - sum(len(units) for _, units in stacks.values())
+                    stacks[key] = Stack(made, left, allocate), []
+                stack, units = stacks[key]
+                stack.add(made)
+                units.append(unit)
+                rows = stack.rows()
+            try:
+                item = items.send(rows)
+            except StopIteration:
+                item = None
         if self.ring is None:
             return [stack.batch() for stack, _ in stacks.values()], faults
         return [self.ring.pack(stack.batch(), units) for stack, units in stacks.values()], faults
@@ -304,7 +325,7 @@ class Loader:
             source,
             batch_sampler=order,
             num_workers=workers,
-            collate_fn=Gather(order.batch_size, self._ring),
+            collate_fn=Gather(order.batch_size, self._ring),  # type: ignore[arg-type]  # takes what __getitems__ gives
             prefetch_factor=AHEAD if workers else None,
             worker_init_fn=_start_worker,
             generator=torch.Generator().manual_seed(order.seed),  # else an epoch moves the global generator on

@@ -54,7 +54,9 @@ def read_image(image: ImageSource, reduce: int = 1, rows: int | None = None) -> 
     return _decode(image, reduce, rows)
 
 
-def read_part(image: ImageSource, matrix: FloatArray, size: tuple[int, int], reduce: int = 1) -> ImageArray:
+def read_part(
+    image: ImageSource, matrix: FloatArray, size: tuple[int, int], reduce: int = 1, out: ImageArray | None = None
+) -> ImageArray:
     """What `warp` makes of the picture, decoded at reduced scale and no further down than the part goes."""
     if isinstance(image, Path):
         _, _, _, bottom = _bounds(matrix, size)
@@ -63,7 +65,7 @@ def read_part(image: ImageSource, matrix: FloatArray, size: tuple[int, int], red
         pixels = read_image(image)
     if reduce > 1:
         matrix = geometry.compose(matrix, geometry.invert(geometry.reduction_matrix(reduce)))
-    return warp(pixels, matrix, size)
+    return warp(pixels, matrix, size, out)
 
 
 def reduction_for(image: ImageSource, shrink: float) -> int:
@@ -76,8 +78,10 @@ def reduction_for(image: ImageSource, shrink: float) -> int:
     return next((factor for factor in (8, 4, 2) if shrink >= factor), 1)
 
 
-def warp(image: ImageArray, matrix: FloatArray, size: tuple[int, int]) -> ImageArray:
+def warp(image: ImageArray, matrix: FloatArray, size: tuple[int, int], out: ImageArray | None = None) -> ImageArray:
     """The part of a picture (H, W, 3) that `matrix` (2, 3) maps into `size` (width, height); black outside, bilinear.
+
+    It is written into `out`, uint8 and contiguous, where that has the shape (height, width, 3).
 
     The part is copied to four channels first, unless the picture has them: OpenCV warps four a pixel twice as fast as
     three, with the same result.
@@ -86,13 +90,17 @@ def warp(image: ImageArray, matrix: FloatArray, size: tuple[int, int]) -> ImageA
     left, top, right, bottom = _bounds(matrix, size)
     left, top = max(left, 0), max(top, 0)
     part = image[top : max(bottom, 0), left : max(right, 0)]
+    if out is None or out.shape != (height, width, 3):
+        out = np.empty((height, width, 3), np.uint8)
     if not part.size:
-        return np.zeros((height, width, 3), np.uint8)
+        out[:] = 0
+        return out
     (a, b, x), (c, d, y) = matrix.tolist()
     shifted = np.array([[a, b, x + a * left + b * top], [c, d, y + c * left + d * top]])
     four = part if part.shape[2] == 4 else cv2.cvtColor(part, cv2.COLOR_RGB2RGBA)
     warped = cv2.warpAffine(four, shifted, size, flags=cv2.INTER_LINEAR)
-    return np.asarray(cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB), dtype=np.uint8)
+    cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB, dst=out)
+    return out
 
 
 def _bounds(matrix: FloatArray, size: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -14,7 +14,8 @@ import torch
 from posecli import data, sharing
 from posecli.console import PosecliError
 from posecli.data import Loader, Order, unit_loader
-from posecli.images import UnreadableImage, read_image
+from posecli.images import UnreadableImage, read_image, warp
+from posecli.transforms import Finish, Rows, StagedTransform
 from posecli.types import Example, People, Sample
 
 PICTURES = 10
@@ -227,6 +228,38 @@ def test_pictures_of_unequal_sizes_come_in_batches_of_their_own(units: Units, wo
     for batch in batches:
         assert batch.inputs["image"][:, 0, 0, 0].tolist() == [int(name) for name in batch.ids]
     assert sorted(int(name) for batch in batches for name in batch.ids) == list(range(30))
+
+
+@dataclass(frozen=True)
+class Staged(StagedTransform):
+    """The picture in one of three sizes, with a number of the sample written over it; into rows that fit, if any."""
+
+    def begin(self, sample: Sample, generator: np.random.Generator) -> Finish:
+        size = 8, 8 * (1 + int(sample.id) // 4 % 3)
+        chance = generator.random(1)
+
+        def finish(rows: Rows) -> Example:
+            image = warp(read_image(sample.image), np.eye(2, 3), size, rows.get("image"))
+            image[0, 0, 0] = sample.id
+            return Example({"image": image, "chance": chance}, {}, sample, np.eye(2, 3))
+
+        return finish
+
+
+@pytest.mark.parametrize("share", [False, True])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_examples_written_into_the_batch_are_those_made_alone(units: Units, workers: int, share: bool) -> None:
+    """Also where sizes change within a batch, and where a picture cannot be read."""
+    units.paths[3].write_bytes(units.paths[3].read_bytes()[:300])
+    seen = 0
+    for batch in unit_loader(units, Staged(), batch_size=8, workers=workers, seed=2, share_decoding=share):
+        assert [str(sample.image) for sample in batch.samples] == [str(units[int(name)].image) for name in batch.ids]
+        for row, name in enumerate(batch.ids):
+            alone = Staged()(units[int(name)], np.random.default_rng((2, 0, int(name))))
+            assert np.array_equal(batch.inputs["image"][row], alone.inputs["image"])
+            assert np.array_equal(batch.inputs["chance"][row], alone.inputs["chance"])
+            seen += 1
+    assert seen == 27
 
 
 def test_batches_that_are_kept_are_not_overwritten(units: Units) -> None:

@@ -137,9 +137,11 @@ def turned() -> Image.Exif:
 def test_parts_are_those_of_the_whole_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: dict[str, object], shorter: bool, note: str, reduce: int
 ) -> None:
-    """To the last bit, wherever the part is; and what lies below it is not decoded where that can be."""
+    """To the last bit, wherever the part is, and whoever decodes; and what lies below it is not where that can be."""
     path = textured(tmp_path / "noise.jpg", **how)  # type: ignore[arg-type]
-    whole = read_image(path, reduce)
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "_plain_decoder", lambda: None)
+        whole = read_image(path, reduce)
     monkeypatch.setattr(images, "_may_stop_early", True)
     size = (40, 60)
     for middle in (-50, 0, 20, 60, 120, 200, 300):
@@ -150,6 +152,40 @@ def test_parts_are_those_of_the_whole_picture(
             assert np.array_equal(read_part(path, matrix, size, reduce), expected), f"{note}, at {middle}"
     assert (len(read_image(path, reduce, rows=20)) < len(whole)) == shorter, note
     assert len(read_image(path, reduce)) == len(whole)
+
+
+def test_a_plain_jpeg_is_decoded_beside_the_multiples_of_16_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise libjpeg-turbo writes past the cache, which the next reader pays for."""
+    pytest.importorskip("simplejpeg")
+    path = textured(tmp_path / "noise.jpg")
+    for _ in range(20):
+        assert read_image(path).ctypes.data % 16 == 8
+
+
+@pytest.mark.parametrize("damage", ["a broken header", "broken data", "an absurd size"])
+def test_damaged_jpegs_are_judged_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
+    """By simplejpeg and by OpenCV: the same pixels, or none."""
+    path = textured(tmp_path / "noise.jpg")
+    encoded = bytearray(path.read_bytes())
+    if damage == "a broken header":
+        encoded[encoded.index(b"\xff\xdb") + 4] = 9  # a quantisation table of no kind there is
+    elif damage == "an absurd size":
+        place = encoded.index(b"\xff\xc0") + 5
+        encoded[place : place + 4] = b"\xff\xff\xff\xff"
+    else:
+        middle = len(encoded) // 2
+        encoded[middle : middle + 40] = bytes(40)
+    path.write_bytes(encoded)
+    outcomes = []
+    for decoder in (images._plain_decoder, lambda: None):
+        monkeypatch.setattr(images, "_plain_decoder", decoder)
+        try:
+            outcomes.append(read_image(path).tobytes())
+        except UnreadableImage as error:
+            outcomes.append(str(error).encode())
+    assert outcomes[0] == outcomes[1]
 
 
 def test_only_processes_without_a_voice_stop_early(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

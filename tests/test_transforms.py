@@ -139,10 +139,25 @@ def test_no_mirroring_without_flip_pairs() -> None:
 
 
 def test_same_generator_same_example() -> None:
+    """Wherever it is written: into memory of its own, or into a row of a batch."""
     transform = CropTransform(SKELETON, (48, 64), augmentation=Augmentation(color=1, cutout=1))
-    first, second = (transform(sample([[50, 40], [70, 41], [60, 80]]), np.random.default_rng(7)) for _ in range(2))
-    assert (first.inputs["image"] == second.inputs["image"]).all()
-    assert (first.targets["keypoints"] == second.targets["keypoints"]).all()
+    row, wrong = np.full((64, 48, 3), 77, np.uint8), np.full((48, 64, 3), 77, np.uint8)
+    examples = [
+        transform.begin(sample([[50, 40], [70, 41], [60, 80]]), np.random.default_rng(7))(rows)
+        for rows in ({}, {"image": row}, {"image": wrong}, {"other": row})
+    ]
+    assert examples[1].inputs["image"] is row
+    assert (wrong == 77).all()
+    for example in examples:
+        assert (example.inputs["image"] == row).all()
+        assert (example.targets["keypoints"] == examples[0].targets["keypoints"]).all()
+
+
+def test_a_part_of_nothing_is_black_in_its_row() -> None:
+    row = np.full((64, 48, 3), 77, np.uint8)
+    matrix = geometry.crop_matrix((-500.0, 60.0), (90.0, 120.0), (48, 64))
+    assert warp(picture(), matrix, (48, 64), row) is row
+    assert (row == 0).all()
 
 
 @pytest.mark.parametrize(
@@ -163,7 +178,7 @@ def test_color_matrix(matrix: np.ndarray, color: tuple[int, ...], expected: tupl
 def test_colors_and_cutout_change_only_what_they_should() -> None:
     image = picture()
     assert vary_colors(image, Augmentation(color=0), np.random.default_rng(0)) is image
-    varied = vary_colors(image, Augmentation(color=1), np.random.default_rng(0))
+    varied = vary_colors(image.copy(), Augmentation(color=1), np.random.default_rng(0))
     assert varied.shape == image.shape
     assert (varied != image).any()
     covered = cut_out(image.copy(), Augmentation(cutout=1, cutout_size=(0.5, 0.5)), np.random.default_rng(0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -14,7 +13,7 @@ from posecli import geometry
 from posecli.geometry import Pair
 from posecli.images import read_image, read_part, reduction_for, warp
 from posecli.skeleton import Skeleton
-from posecli.transforms import NO_PIXELS, cut_out, vary_colors
+from posecli.transforms import Finish, Rows, StagedTransform, cut_out, vary_colors, without_pixels
 from posecli.types import Array, BoolArray, Example, FloatArray, ImageArray, IntArray, People, Sample
 from posecli_associative.augmentation import SceneAugmentation
 
@@ -25,7 +24,7 @@ _FAR = 2**14  # polygons are cut off so many pixels away: OpenCV counts in 32 bi
 
 
 @dataclass(frozen=True)
-class SceneTransform:
+class SceneTransform(StagedTransform):
     """The whole picture with everybody in it: input `image` (H, W, 3) uint8 RGB.
 
     Targets, people in the dataset's order, rows after the last are 0: `keypoints` (P, K, 2) float32 in input pixels,
@@ -47,16 +46,24 @@ class SceneTransform:
     border: Literal["counts", "ignored"] = "counts"  # whether the loss counts where the input shows no picture
     multiple: int = 1  # a power of two of which the sides of all inputs are multiples when evaluating
 
-    def __call__(self, sample: Sample, generator: np.random.Generator) -> Example:
+    def begin(self, sample: Sample, generator: np.random.Generator) -> Finish:
         flip, size = False, self.size
         if self.augmentation is None:
-            inputs, matrix, size = self._whole(sample)
+            size = self.input_size(sample.size)
+            matrix = self._whole_matrix(sample.size, size, size)
         else:
             matrix, flip = self._mirrored(self._part(sample, generator), generator)
-            inputs = {"image": self._varied(self._pixels(sample, matrix), generator)}
         targets = self._targets(sample, matrix, flip, size)
-        kept = sample if not isinstance(sample.image, np.ndarray) else dataclasses.replace(sample, image=NO_PIXELS)
-        return Example(inputs, targets, kept, geometry.invert(matrix))
+        undo = geometry.invert(matrix)
+
+        def finish(rows: Rows) -> Example:
+            if self.augmentation is None:
+                inputs = self._whole(sample, matrix, size)
+            else:
+                inputs = {"image": self._varied(self._pixels(sample, matrix, rows), generator)}
+            return Example(inputs, targets, without_pixels(sample), undo)
+
+        return finish
 
     # --- training -----------------------------------------------------------------------------------------------------
 
@@ -86,11 +93,11 @@ class SceneTransform:
             return matrix, False
         return geometry.compose(np.array([[-1.0, 0, self.size[0] - 1], [0, 1, 0]]), matrix), True
 
-    def _pixels(self, sample: Sample, matrix: FloatArray) -> ImageArray:
+    def _pixels(self, sample: Sample, matrix: FloatArray, rows: Rows) -> ImageArray:
         """The picture warped, decoded at reduced scale where the warp shrinks it by as much."""
         a, b, c, d = matrix[:, :2].ravel().tolist()
         reduce = reduction_for(sample.image, 1 / math.sqrt(abs(a * d - b * c)))
-        return read_part(sample.image, matrix, self.size, reduce)
+        return read_part(sample.image, matrix, self.size, reduce, rows.get("image"))
 
     def _varied(self, image: ImageArray, generator: np.random.Generator) -> ImageArray:
         """The picture in another light and partly covered, where that is asked for at all."""
@@ -101,17 +108,15 @@ class SceneTransform:
 
     # --- evaluation ---------------------------------------------------------------------------------------------------
 
-    def _whole(self, sample: Sample) -> tuple[dict[str, Array], FloatArray, tuple[int, int]]:
-        """The whole picture at every scale, the matrix of scale 1 and the size of its input."""
-        size = self.input_size(sample.size)
-        matrix = self._whole_matrix(sample.size, size, size)
+    def _whole(self, sample: Sample, matrix: FloatArray, size: tuple[int, int]) -> dict[str, Array]:
+        """The whole picture at every scale; at scale 1 as `matrix` maps it into `size`."""
         image = read_image(sample.image)
         inputs: dict[str, Array] = {"image": warp(image, matrix, size)}
         for scale in self.scales:
             if scale != 1:
                 scaled = self.input_size(sample.size, scale)
                 inputs[f"image@{scale:g}"] = warp(image, self._whole_matrix(sample.size, size, scaled), scaled)
-        return inputs, matrix, size
+        return inputs
 
     def input_size(self, picture: tuple[int, int], scale: float = 1.0) -> tuple[int, int]:
         """Width and height of the input that shows a picture of that width and height at a scale.

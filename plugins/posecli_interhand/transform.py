@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from posecli.augmentation import Augmentation
 from posecli.geometry import is_mirrored
 from posecli.skeleton import Skeleton
-from posecli.transforms import CropTransform
+from posecli.transforms import CropTransform, Finish, Rows, StagedTransform
 from posecli.types import Array, Example, People, Sample
 
 JOINTS = 21  # of a hand; the right hand's come first
@@ -18,7 +19,7 @@ WRISTS = (20, 41)
 
 
 @dataclass(frozen=True)
-class HandsTransform:
+class HandsTransform(StagedTransform):
     """Cuts out the box of the sample's first row, which is a pair of hands: input `image` (H, W, 3) uint8 RGB.
 
     Targets, all float32: `keypoints` (42, 2) input pixels, `depth` (42,) millimetres behind the own hand's wrist and
@@ -32,14 +33,22 @@ class HandsTransform:
     padding: float = 1.25  # the box grown by this factor
     augmentation: Augmentation | None = None  # None when evaluating
 
-    def __call__(self, sample: Sample, generator: np.random.Generator) -> Example:
-        crop = CropTransform(self.skeleton, self.size, self.padding, augmentation=self.augmentation)
-        example = crop(sample, generator)
+    def begin(self, sample: Sample, generator: np.random.Generator) -> Finish:
+        finish_crop = self.crop.begin(sample, generator)
         truth = depths(sample.people)
-        if is_mirrored(example.undo):
-            truth = mirrored(truth)
-        visible = example.targets["visible"] * truth.pop("known")
-        return dataclasses.replace(example, targets={**example.targets, **truth, "visible": visible})
+
+        def finish(rows: Rows) -> Example:
+            example = finish_crop(rows)
+            targets = mirrored(truth) if is_mirrored(example.undo) else dict(truth)
+            visible = example.targets["visible"] * targets.pop("known")
+            return dataclasses.replace(example, targets={**example.targets, **targets, "visible": visible})
+
+        return finish
+
+    @functools.cached_property
+    def crop(self) -> CropTransform:
+        """What cuts out the picture and moves the keypoints with it."""
+        return CropTransform(self.skeleton, self.size, self.padding, augmentation=self.augmentation)
 
 
 def depths(people: People) -> dict[str, Array]:

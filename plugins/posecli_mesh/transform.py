@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from posecli import geometry
-from posecli.transforms import NO_PIXELS, CropTransform, cut_out, vary_colors
+from posecli.transforms import CropTransform, Finish, Rows, cut_out, vary_colors, without_pixels
 from posecli.types import Array, Example, FloatArray, ImageArray, Sample
 from posecli_mesh.config import MeshAugmentation
 
@@ -28,24 +27,25 @@ class MeshTransform(CropTransform):
     mirror_index: tuple[int, ...] = ()  # (P,): see Body.mirror_index
     shapes: int = 0  # S
 
-    def __call__(self, sample: Sample, generator: np.random.Generator) -> Example:
-        center, scale = self._rectangle(sample, generator)
-        rotation, flip = self._turn(generator)
-        scale = geometry.fit_aspect(scale, self.size[0] / self.size[1])
-        matrix = geometry.crop_matrix(center, scale, self.size, rotation, flip)
-        image = self._varied(self._pixels(sample, matrix, scale), generator)
+    def begin(self, sample: Sample, generator: np.random.Generator) -> Finish:
+        matrix, scale, rotation, flip = self._place(sample, generator)
         keypoints, visible = self._targets(sample, matrix, flip)
         targets = {"keypoints": keypoints, "visible": visible} | self._body(sample, _turn_matrix(rotation), flip)
-        targets["draw"] = np.asarray(generator.random())
-        kept = sample if not isinstance(sample.image, np.ndarray) else dataclasses.replace(sample, image=NO_PIXELS)
-        return Example({"image": image}, targets, kept, geometry.invert(matrix))
+        undo = geometry.invert(matrix)
+
+        def finish(rows: Rows) -> Example:
+            image = self._varied(self._pixels(sample, matrix, scale, rows), generator)
+            drawn = targets | {"draw": np.asarray(generator.random())}
+            return Example({"image": image}, drawn, without_pixels(sample), undo)
+
+        return finish
 
     def _varied(self, image: ImageArray, generator: np.random.Generator) -> ImageArray:
         if self.augmentation is None:
             return image
         if isinstance(self.augmentation, MeshAugmentation) and self.augmentation.channel_noise:
             factors = 1 + generator.uniform(-1, 1, 3) * self.augmentation.channel_noise
-            image = np.clip(image * factors, 0, 255).astype(np.uint8)
+            np.clip(image * factors, 0, 255, out=image, casting="unsafe")
         return cut_out(vary_colors(image, self.augmentation, generator), self.augmentation, generator)
 
     def _body(self, sample: Sample, turn: FloatArray, flip: bool) -> dict[str, Array]:

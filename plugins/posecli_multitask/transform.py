@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from posecli.geometry import is_mirrored
-from posecli.transforms import CropTransform
+from posecli.transforms import CropTransform, Finish, Rows, StagedTransform
 from posecli.types import Array, Example, Sample
 
 
@@ -22,17 +22,22 @@ class ClassColumn:
 
 
 @dataclass(frozen=True)
-class MultiTaskTransform:
+class MultiTaskTransform(StagedTransform):
     """`crop`'s input and targets, and for each class column a target (), int64: -1 where the class is not known."""
 
     crop: CropTransform
     columns: tuple[ClassColumn, ...]
 
-    def __call__(self, sample: Sample, generator: np.random.Generator) -> Example:
-        example = self.crop(sample, generator)
-        mirrored = is_mirrored(example.undo)
-        classes = {column.name: _class(sample, column, mirrored) for column in self.columns}
-        return dataclasses.replace(example, targets={**example.targets, **classes})
+    def begin(self, sample: Sample, generator: np.random.Generator) -> Finish:
+        finish_crop = self.crop.begin(sample, generator)
+
+        def finish(rows: Rows) -> Example:
+            example = finish_crop(rows)
+            mirrored = is_mirrored(example.undo)
+            classes = {column.name: _class(sample, column, mirrored) for column in self.columns}
+            return dataclasses.replace(example, targets={**example.targets, **classes})
+
+        return finish
 
 
 def _class(sample: Sample, column: ClassColumn, mirrored: bool) -> np.ndarray[tuple[()], np.dtype[np.int64]]:
