@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import gc
 import math
 import multiprocessing
 import os
@@ -280,6 +281,7 @@ def _start_worker(worker: int) -> None:
     """A worker computes on one thread and leaves stopping to the main process, which may be saving."""
     import cv2
 
+    gc.freeze()  # what was garbage in the main process stays: a GPU's objects, freed here, would end the worker
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     keep_freed_memory()
