@@ -98,6 +98,11 @@ def listed(names: Sequence[str], limit: int = 3) -> str:
     return ", ".join(names[:limit]) + (" ..." if len(names) > limit else "")
 
 
+def counted(number: int, thing: str, things: str = "") -> str:
+    """`1 picture`, `2 pictures`; `things` where the plural is not made with an s."""
+    return f"{number} {thing if number == 1 else things or thing + 's'}"
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> None:
     """Print a table on standard output; plain columns when it is not a terminal."""
     cells = [[str(cell) for cell in row] for row in rows]

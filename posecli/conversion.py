@@ -107,8 +107,13 @@ def convert(
     placed = sum(1 for name in names if name)
     moves = {"keypoints_3d", "track_id"} <= set(dataset.people.extra)
     pairs = "hand_type" in dataset.people.extra
-    notes = (*dataset.notes, *_left_out(dataset, writer, sides))
-    return Conversion(dataset.name, tuple(reversed(sides)), missing, placed, copied, moves, notes, pairs)
+    notes = [*dataset.notes, *_left_out(dataset, writer, sides)]
+    if val and not len(indices["val"]):
+        why = (
+            "there is one sample" if len(dataset) == 1 else "all samples belong together and stay so"
+        )
+        notes.append(f"nothing is held out, so there is no {files['val'].name}: {why}")
+    return Conversion(dataset.name, tuple(reversed(sides)), missing, placed, copied, moves, tuple(notes), pairs)
 
 
 def _left_out(dataset: Dataset, writer: Writer, sides: Sequence[Side]) -> Iterator[str]:

@@ -421,6 +421,12 @@ def test_converted_motion_is_data_to_train_on(cmu: Path, tmp_path: Path) -> None
     assert not (tmp_path / "images").exists() or not any((tmp_path / "images").iterdir())
 
 
+def test_one_motion_alone_is_not_split_and_that_is_said(tmp_path: Path) -> None:
+    done = convert(SyntheticMotionConfig(clips=1, frames=12), tmp_path, CocoWriter(), val=0.2)
+    assert [side.file.name for side in done.sides] == ["train.json"]
+    assert "nothing is held out, so there is no val.json: all samples belong together and stay so" in done.notes
+
+
 def test_splits_keep_films_whole() -> None:
     dataset = SyntheticMotionConfig(clips=10, frames=12).build()
     for side, clips in (("train", 8), ("val", 2)):

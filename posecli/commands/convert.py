@@ -66,7 +66,7 @@ def _report(done: Conversion, out: Path, to: str) -> None:
         how = {0: "all linked", done.placed: "all written"}.get(
             done.copied, f"{done.copied} written, the others linked"
         )
-        console.show(f"{done.placed} pictures in {out / 'images'}, {how}")
+        console.show(f"{console.counted(done.placed, 'picture')} in {out / 'images'}, {how}")
     else:
         console.show("frames of motion, without pictures")
     if done.missing:

@@ -47,8 +47,12 @@ def check(
 
 
 def _show(report: Checked) -> None:
-    counts = f"{report.pictures} pictures, {report.people} people, {report.labelled} labelled keypoints"
-    console.show(f"{report.file}: {counts}")
+    counts = (
+        console.counted(report.pictures, "picture"),
+        console.counted(report.people, "person", "people"),
+        console.counted(report.labelled, "labelled keypoint"),
+    )
+    console.show(f"{report.file}: {', '.join(counts)}")
     for _, finding in sorted(report.findings.items()):
         console.show(f"  {finding.line()}")
-    console.show(f"  {report.faults or 'no'} fault{'' if report.faults == 1 else 's'}")
+    console.show(f"  {console.counted(report.faults, 'fault') if report.faults else 'no faults'}")

@@ -177,11 +177,12 @@ def _write(folder: Path, evaluation: Evaluation, summary: dict[str, Any]) -> Non
 
 def _show(evaluation: Evaluation, details: bool) -> None:
     truth = evaluation.truth
+    counts = console.counted(len(truth), "sample"), console.counted(len(truth.people), "person", "people")
     guessed = {score.name: [_with_unit(score)] for score in evaluation.guess}
     console.table(
         ("metric", "value", *(["mean pose"] if guessed else []), "note"),
         [(score.name, _with_unit(score), *guessed.get(score.name, ()), score.note) for score in evaluation.scores],
-        title=f"{truth.name}: {len(truth)} samples, {len(truth.people)} people",
+        title=f"{truth.name}: {', '.join(counts)}",
     )
     if details:
         _show_details(evaluation)

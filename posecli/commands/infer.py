@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from posecli import console
-from posecli.console import PosecliError
+from posecli.console import PosecliError, counted
 
 if TYPE_CHECKING:
     from posecli.inference import Found, Motion
@@ -187,16 +187,12 @@ def _report(found: Found, folder: Path, json: bool) -> None:
         console.show_json(_summary(found, folder))
         return
     rate = found.frames / found.seconds if found.seconds > 0 else 0.0
-    what = [_count(found.pictures, "picture")] if found.pictures or not found.videos else []
+    what = [counted(found.pictures, "picture")] if found.pictures or not found.videos else []
     if found.videos:
-        what.append(f"{_count(found.videos, 'video')} with {_count(found.frames - found.pictures, 'frame')}")
+        what.append(f"{counted(found.videos, 'video')} with {counted(found.frames - found.pictures, 'frame')}")
     skipped = f", {len(found.skipped)} skipped" if found.skipped else ""
-    console.show(f"{' and '.join(what)}: {_count(found.people, 'instance')} found{skipped}, {rate:.1f} frames/s")
+    console.show(f"{' and '.join(what)}: {counted(found.people, 'instance')} found{skipped}, {rate:.1f} frames/s")
     console.show(f"results: {folder}")
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _summary(found: Found, folder: Path) -> dict[str, Any]:
