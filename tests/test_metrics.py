@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from posecli.config import parse_metric
-from posecli.console import PosecliError
+from posecli.console import PosecliError, counted
 from posecli.metrics.auc import pck_curves
 from posecli.metrics.matching import fraction_below, keypoint_distances, mean_of, pair_people
 from posecli.metrics.metric import Score
@@ -441,7 +441,7 @@ def test_torso_leaves_out_people_without_both_ends() -> None:
     assert 0 < without < len(pairs)
     (score,) = compute("pck@0.2:torso", truth, answer(truth))
     assert score.name == "PCK@0.2:torso"
-    assert f"{without} people without that length left out" in score.note
+    assert f"{counted(without, 'person', 'people')} without that length left out" in score.note
     assert "left_shoulder to right_hip" in score.note
     assert f"{len(pairs) - without} people" in score.note
     (error,) = compute("nme:torso", truth, answer(truth))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from posecli.console import counted
 from posecli.metrics.epe import coverage, measured
 from posecli.metrics.matching import mean_of, mean_where, pair_people
 from posecli.metrics.metric import Metric, Score
@@ -30,7 +31,7 @@ class Nme(Metric):
         notes = [f"of {self.normalizer.description}", coverage(pairs, distances)]
         without = int(np.isnan(lengths).sum())
         if without:
-            notes.append(f"{without} people without that length left out")
+            notes.append(f"{counted(without, 'person', 'people')} without that length left out")
         per_keypoint = mean_where(distances, ~np.isnan(distances)).tolist()
         details = dict(zip(self.skeleton.names, per_keypoint, strict=True))
         name = "NME" if self.normalizer.name == "bbox" else f"NME:{self.normalizer.name}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from posecli.console import PosecliError
+from posecli.console import PosecliError, counted
 from posecli.metrics.matching import fraction_below, keypoint_distances, mean_of, pair_people
 from posecli.metrics.metric import Metric, Score
 from posecli.metrics.normalizers import Normalizer
@@ -35,7 +35,7 @@ class Pck(Metric):
         without = int(np.isnan(lengths).sum())
         notes = [f"of {self.normalizer.description}", f"{len(pairs) - without} people"]
         if without:
-            notes.append(f"{without} people without that length left out")
+            notes.append(f"{counted(without, 'person', 'people')} without that length left out")
         if pairs.missed:
             notes.append(f"{pairs.missed}, counted as wrong")
         name = f"PCK@{self.threshold:g}" + ("" if self.normalizer.name == "bbox" else f":{self.normalizer.name}")
