@@ -134,6 +134,9 @@ def measure_model(config: str = DATA_MODEL, batch_size: int = 8, device: str = "
         plain = Bench(config, batch_size, device, "fp32", False, Path(folder) / "plain")
         quick = Bench(config, batch_size, device, "bf16", True, Path(folder) / "quick")
         steps = interleave([plain.step, plain.bare_step, quick.step, quick.bare_step], 9)
+        for bench in (plain, quick):
+            bench.training.run.algorithm.eval()
+            bench.network.eval()
         forwards = interleave([plain.predict, plain.bare_forward, quick.predict, quick.bare_forward], 9)
     note = f"{config}, batch {batch_size}, {plain.training.run.device}"
     return [
@@ -182,6 +185,7 @@ class Bench:
         transform = algorithm.transform(train=False)
         batch = collate([transform(unit, np.random.default_rng(0)) for unit in units])
         self.batch = batch.to(self.training.run.device)
+        self.training.network.train()
         self.network = copy.deepcopy(algorithm.network())
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-4)
         self.images = normalized(algorithm, self.batch)
@@ -196,13 +200,11 @@ class Bench:
 
     def step(self) -> None:
         """A step of the engine: targets, loss, backward, optimizer."""
-        self.training.network.train()
         self.training.step([self.batch])
         self._wait()
 
     def bare_step(self) -> None:
         """What nobody can do without: forward, loss, backward, optimizer."""
-        self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
         with self._autocast():
             outputs = self._first(self.network(self.images))
@@ -213,14 +215,12 @@ class Bench:
 
     def predict(self) -> None:
         """Normalising, the network, decoding, and back to image pixels."""
-        self.training.run.algorithm.eval()
         with torch.inference_mode(), self._autocast():
             self.training.run.algorithm.predict(self.batch)
         self._wait()
 
     def bare_forward(self) -> None:
         """The network alone, on normalised pictures."""
-        self.network.eval()
         with torch.inference_mode(), self._autocast():
             self.network(self.images)
         self._wait()
