@@ -109,9 +109,7 @@ def convert(
     pairs = "hand_type" in dataset.people.extra
     notes = [*dataset.notes, *_left_out(dataset, writer, sides)]
     if val and not len(indices["val"]):
-        why = (
-            "there is one sample" if len(dataset) == 1 else "all samples belong together and stay so"
-        )
+        why = "there is one sample" if len(dataset) == 1 else "all samples belong together and stay so"
         notes.append(f"nothing is held out, so there is no {files['val'].name}: {why}")
     return Conversion(dataset.name, tuple(reversed(sides)), missing, placed, copied, moves, tuple(notes), pairs)
 
