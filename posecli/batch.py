@@ -79,13 +79,12 @@ class Stack:
         self._targets = {name: _rows(array, capacity, allocate) for name, array in first.targets.items()}
         self._undo = allocate((capacity, 2, 3), np.dtype(np.float64))
         self._samples: list[Sample] = []
-        self._capacity = capacity
         self._next: dict[str, Array] = {}
 
     def rows(self) -> dict[str, Array]:
         """Where the inputs of the next example will be, by name; what is written there need not be copied."""
         row = len(self._samples)
-        self._next = {name: array[row] for name, array in self._inputs.items()} if row < self._capacity else {}
+        self._next = {name: array[row] for name, array in self._inputs.items()} if row < len(self._undo) else {}
         return self._next
 
     def add(self, example: Example) -> None:

@@ -126,15 +126,15 @@ def _decode(path: Path, reduce: int, rows: int | None, *, opaque: bool = False) 
     if not ends_as_png(encoded):
         raise UnreadableImage(f"{path}: truncated PNG")
     height_place = _height_place(encoded.data)
-    if height_place is not None and rows is not None and _may_stop_early:
-        _shorten(encoded, height_place, rows)
-    decode_plain = _plain_decoder() if height_place is not None and reduce == 1 else None
-    if decode_plain is not None and height_place is not None:
-        pixels = _pixels(encoded, height_place, 4 if opaque else 3)
-        try:
-            return decode_plain(encoded, pixels)
-        except ValueError:
-            pass  # OpenCV judges
+    if height_place is not None:
+        if rows is not None and _may_stop_early:
+            _shorten(encoded, height_place, rows)
+        decode_plain = _plain_decoder() if reduce == 1 else None
+        if decode_plain is not None:
+            try:
+                return decode_plain(encoded, _pixels(encoded, height_place, 4 if opaque else 3))
+            except ValueError:
+                pass  # OpenCV judges
     mute_opencv()
     try:
         decoded = cv2.imdecode(encoded, REDUCED_FLAGS[reduce]) if len(encoded) else None
@@ -178,7 +178,7 @@ def _pixels(encoded: ImageArray, height_place: int, channels: int) -> ImageArray
     return memory[start : start + count].reshape(height, width, channels)
 
 
-def _number(encoded: ImageArray, place: int) -> int:
+def _number(encoded: ImageArray | memoryview, place: int) -> int:
     """Two bytes of a JPEG's header."""
     return int(encoded[place]) << 8 | int(encoded[place + 1])
 
@@ -227,12 +227,11 @@ def _height_place(encoded: memoryview) -> int | None:
         return None
     place, at, parts = None, 2, 0
     while at + 12 <= len(encoded) and encoded[at] == 0xFF:
-        kind, length = encoded[at + 1], encoded[at + 2] << 8 | encoded[at + 3]
+        kind, length = encoded[at + 1], _number(encoded, at + 2)
         if kind == 0xE1 and bytes(encoded[at + 4 : at + 8]) == b"Exif":
             return None
         if kind in (0xC0, 0xC1):
-            height, width = encoded[at + 5] << 8 | encoded[at + 6], encoded[at + 7] << 8 | encoded[at + 8]
-            if encoded[at + 4] != 8 or height * width > PLAIN_PIXELS:
+            if encoded[at + 4] != 8 or _number(encoded, at + 5) * _number(encoded, at + 7) > PLAIN_PIXELS:
                 return None
             place, parts = at + 5, encoded[at + 9]
         elif 0xC2 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):

@@ -93,9 +93,7 @@ class CropTransform(StagedTransform):
         boxes = sample.people.boxes
         if boxes is None or not len(boxes):
             raise ValueError(f"sample {sample.id}: no box to cut out")
-        left, top, right, bottom = boxes[0].tolist()
-        center = (left + right) / 2, (top + bottom) / 2
-        scale = max((right - left) * self.padding, 1e-3), max((bottom - top) * self.padding, 1e-3)
+        center, scale = _center_scale(boxes[0], self.padding, 1e-3)
         if self.augmentation is None:
             return center, scale
         draws = generator.random(6).tolist()
@@ -116,10 +114,7 @@ class CropTransform(StagedTransform):
             return center, scale
         picked = upper if enough_upper and (draws[1] < 0.7 or not enough_lower) else lower
         points = sample.people.keypoints[0][picked]
-        left, top = points.min(axis=0).tolist()
-        right, bottom = points.max(axis=0).tolist()
-        half = max((right - left) * 1.5, 1.0), max((bottom - top) * 1.5, 1.0)
-        return ((left + right) / 2, (top + bottom) / 2), half
+        return _center_scale(np.concatenate([points.min(axis=0), points.max(axis=0)]), 1.5, 1.0)
 
     @functools.cached_property
     def _upper(self) -> BoolArray:
@@ -156,6 +151,12 @@ class CropTransform(StagedTransform):
             index = self.skeleton.flip_index
             keypoints, visible = keypoints[index], visible[index]
         return keypoints.astype(np.float32), visible.astype(np.float32)
+
+
+def _center_scale(box: FloatArray, padding: float, least: float) -> tuple[Pair, Pair]:
+    """The centre of a box (4,) and its padded width and height, which are not below `least`."""
+    (x, y), (width, height) = (part.tolist() for part in geometry.box_center_scale(box.astype(np.float64), padding))
+    return (x, y), (max(width, least), max(height, least))
 
 
 def truncated_normal(share: float) -> float:

@@ -154,9 +154,7 @@ def test_parts_are_those_of_the_whole_picture(
     assert len(read_image(path, reduce)) == len(whole)
 
 
-def test_a_plain_jpeg_is_decoded_beside_the_multiples_of_16_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_plain_jpeg_is_decoded_beside_the_multiples_of_16_bytes(tmp_path: Path) -> None:
     """Otherwise libjpeg-turbo writes past the cache, which the next reader pays for."""
     pytest.importorskip("simplejpeg")
     path = textured(tmp_path / "noise.jpg")

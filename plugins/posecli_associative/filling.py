@@ -10,7 +10,7 @@ from torch import Tensor
 
 from posecli_associative.grouping import STEP
 from posecli_associative.peaks import Members, places, quarter_step
-from posecli_associative.squares import AREA, FIELD, MIDDLE, SIDE, Level, padded, where
+from posecli_associative.squares import AREA, FIELD, MIDDLE, SIDE, Level, padded, unpadded, where
 
 AT_ONCE = 2**17  # cells that are looked at in one go: numbers of them stay in the cache, their memory is used again
 
@@ -70,14 +70,13 @@ def best_cells(
     """
     if not len(maps):
         return maps
-    width = heatmaps.shape[-1]
     layers = padded(tags.permute(4, 0, 1, 2, 3).flatten(1, 2).contiguous(), 0)  # (L, N, h, w)
     cells = Level(padded(heatmaps.flatten(0, 1), -torch.inf), layers, layers)
     search = Search(cells, weight, tops)
     chunk = max(1, AT_ONCE // search.squares.highest[0].numel())
     parts = zip(torch.split(maps, chunk), torch.split(means.T, chunk, dim=1), strict=True)
-    best = places(torch.cat([search.best(*part) for part in parts]), cells.highest.shape[-1])
-    return best[:, 1] * width + best[:, 0]
+    best = torch.cat([search.best(*part) for part in parts])
+    return unpadded(best, cells.highest.shape[-1], heatmaps.shape[-1])
 
 
 class Search:

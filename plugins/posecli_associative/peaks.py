@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from posecli.console import PosecliError
-from posecli_associative.squares import AREA, SIDE, highest, padded, where
+from posecli_associative.squares import AREA, SIDE, highest, inside, padded, unpadded, where
 
 BLUR = ((0, 0, 4), (-1, 0, 2), (1, 0, 2), (0, -1, 2), (0, 1, 2), (-1, -1, 1), (1, -1, 1), (-1, 1, 1), (1, 1, 1))
 """OpenCV's Gaussian of 3×3 cells: right, down, sixteenths."""
@@ -39,8 +39,8 @@ def find_peaks(heatmaps: Tensor, tags: Tensor, count: int, reach: int, threshold
     check_finite(tops[:, : -(-height // SIDE), : -(-width // SIDE)])  # beyond, there is nothing
     index = _peak_cells(maps, tops, count, reach, threshold)
     value = maps.reshape(-1).index_select(0, index)
-    number, place = torch.div(index, maps[0].numel(), rounding_mode="floor"), index % maps[0].numel()
-    cell = torch.div(place, maps.shape[-1], rounding_mode="floor") * width + place % maps.shape[-1]
+    number = torch.div(index, maps[0].numel(), rounding_mode="floor")
+    cell = unpadded(index % maps[0].numel(), maps.shape[-1], width)
     order = _ranked(number, cell, value)
     number, cell, value = number[order], cell[order], value[order]
     first = torch.searchsorted(number, torch.arange(len(maps), device=maps.device))
@@ -82,11 +82,10 @@ def _peak_cells(maps: Tensor, tops: Tensor, count: int, reach: int, threshold: f
     values = rows[:, 1:-1]
     high = floor[torch.div(square, tops[0].numel(), rounding_mode="floor")][:, None, None]
     found = where((values >= high) & (values >= rows[:, :-2]) & (values >= rows[:, 2:]))
-    start = piece[:, 1] * SIDE  # (S,) the square's first cell
-    place = found % AREA
-    cells = start[torch.div(found, AREA, rounding_mode="floor")]
-    cells = cells + torch.div(place, SIDE, rounding_mode="floor") * width + place % SIDE
-    return _not_exceeded(maps, cells, reach)
+    cells = inside(square[torch.div(found, AREA, rounding_mode="floor")], found % AREA, width)
+    for step in _around(reach):
+        cells = cells[where(_not_exceeded(maps, cells, *step))]
+    return cells
 
 
 def _known_peak(highest: Tensor, count: int) -> Tensor:
@@ -110,28 +109,16 @@ def _around(reach: int) -> list[tuple[int, int]]:
     return sorted(around, key=lambda step: abs(step[0]) + abs(step[1]))
 
 
-def _not_exceeded(maps: Tensor, cells: Tensor, reach: int) -> Tensor:
-    """Those of the cells (M,) of maps (N, h, w), flattened, that none within `reach` exceeds, in no order."""
-    height, width = maps.shape[-2:]
-    x, y = cells % width, torch.div(cells, width, rounding_mode="floor") % height
-    outer = (x < reach) | (x >= width - reach) | (y < reach) | (y >= height - reach)
-    flat, inner, outer = maps.reshape(-1), cells[where(~outer)], cells[where(outer)]
-    values = flat[inner]
-    for down, right in _around(reach):
-        kept = where(flat.index_select(0, inner + (down * width + right)) <= values)
-        inner, values = inner.index_select(0, kept), values.index_select(0, kept)
-        outer = outer[where(flat[outer] >= flat[_beside(outer, down, right, (height, width))])]
-    return torch.cat([inner, outer])
-
-
-def _beside(cells: Tensor, down: int, right: int, size: tuple[int, int]) -> Tensor:
-    """The cells beside cells (M,) of flattened maps of a `size` (height, width).
+def _not_exceeded(maps: Tensor, cells: Tensor, down: int, right: int) -> Tensor:
+    """Which cells (M,) of maps (N, h, w), flattened, are not exceeded by the one beside them.
 
     Cells outside are replaced by the nearest ones inside, which lie within the same reach.
     """
-    height, width = size
+    height, width = maps.shape[-2:]
     x, y = cells % width, torch.div(cells, width, rounding_mode="floor") % height
-    return cells + ((y + down).clamp(0, height - 1) - y) * width + ((x + right).clamp(0, width - 1) - x)
+    beside = cells + ((y + down).clamp(0, height - 1) - y) * width + ((x + right).clamp(0, width - 1) - x)
+    flat = maps.reshape(-1)
+    return flat.index_select(0, beside) <= flat.index_select(0, cells)
 
 
 def check_finite(*values: Tensor) -> None:

@@ -25,6 +25,17 @@ def padded(maps: Tensor, value: float) -> Tensor:
     return functional.pad(maps, (0, -width % FIELD, 0, -height % FIELD), value=value)
 
 
+def unpadded(cells: Tensor, wide: int, width: int) -> Tensor:
+    """Cells (M,) of maps that `padded` made `wide`, as cells of the maps of `width`."""
+    return _row(cells, wide) * width + cells % wide
+
+
+def inside(squares: Tensor, place: Tensor | int, width: int) -> Tensor:
+    """The areas (M,) at a `place`, from 0 to AREA - 1, in squares (M,) of a map, or of flattened maps, of `width`."""
+    y, x = _row(squares, width // SIDE) * SIDE, squares % (width // SIDE) * SIDE
+    return (y + place // SIDE) * width + x + place % SIDE
+
+
 def highest(maps: Tensor) -> Tensor:
     """The highest cell of each square of maps (N, h, w) whose sides are multiples of SIDE: (N, h / SIDE, w / SIDE)."""
     return _by_columns(_by_rows(maps).amax(dim=2), torch.maximum)
@@ -78,9 +89,7 @@ class Level:
 
     def inside(self, squares: Tensor, place: Tensor | int) -> Tensor:
         """The numbers (M,) of the areas at a `place`, from 0 to AREA - 1, in squares (M,)."""
-        width = self.highest.shape[-1]
-        y, x = _row(squares, width // SIDE) * SIDE, squares % (width // SIDE) * SIDE
-        return (y + place // SIDE) * width + x + place % SIDE
+        return inside(squares, place, self.highest.shape[-1])
 
     def worth(self, maps: Tensor, means: Tensor, weight: float) -> Tensor:
         """The most that a cell in each area of maps (M,), (M, h * w), can be worth to people with mean tags (L, M).
