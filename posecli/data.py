@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ from posecli.console import PosecliError
 from posecli.images import UnreadableImage, read_image, stop_early
 from posecli.memory import keep_freed_memory
 from posecli.sharing import Parcel, Ring
-from posecli.transforms import Finish, Rows, StagedTransform
+from posecli.transforms import Rows, StagedTransform
 from posecli.types import Example, ImageArray, ImageSource, IntArray, Sample
 
 AHEAD = 2  # batches that a worker makes before they are asked for
@@ -121,6 +121,8 @@ class Order:
         return np.resize(chunk, share * self.world)[self.rank * share : (self.rank + 1) * share]
 
 
+Finish = Callable[[Rows], Example]
+"""What is left to do for a unit, once all is done but the pixels."""
 Item = tuple[int, Example | Fault]
 """A unit's number, and what was made of it."""
 Making = Generator[Item, Rows, None]
@@ -154,7 +156,6 @@ class UnitSource(TorchDataset[Item]):
         return key[1], self._finish(self._begin(key), {})
 
     def _begin(self, key: Key) -> Finish | Fault:
-        """What is left to do for a unit, once all is done but the pixels."""
         epoch, unit = key
         try:
             sample, generator = self.units[unit], np.random.default_rng((self.seed, epoch, unit))
@@ -168,7 +169,7 @@ class UnitSource(TorchDataset[Item]):
 
     def _begin_transform(self, sample: Sample, generator: np.random.Generator) -> Finish:
         if isinstance(self.transform, StagedTransform):
-            return self.transform.begin(sample, generator)
+            return self.transform.begin(sample, generator).finish
         return lambda _: self.transform(sample, generator)
 
     def _finish(self, begun: Finish | Fault, rows: Rows) -> Example | Fault:

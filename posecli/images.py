@@ -6,6 +6,7 @@ import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -24,6 +25,10 @@ JPEG_SUFFIXES = {".jpg", ".jpeg"}
 PLAIN_PIXELS = 2**26  # of a plain JPEG at most; others are left to OpenCV, which refuses those without measure
 ROWS = 16  # of a JPEG are coded together, at most
 CONTEXT = 2  # rows below a row that its colours may depend on
+AHEAD_BYTES = 2**20  # files up to this size are read before their turn to be decoded
+
+PartReader = Callable[[ImageArray | None], ImageArray]
+"""Reads a part of a picture, (H, W, 3) uint8 RGB; into the memory that it is given, where that has this shape."""
 
 
 class UnreadableImage(PosecliError):
@@ -51,21 +56,23 @@ def read_image(image: ImageSource, reduce: int = 1, rows: int | None = None) -> 
     """
     if not isinstance(image, Path):
         return image if isinstance(image, np.ndarray) else image()
-    return _decode(image, reduce, rows)
+    return _decoder(image, reduce, rows)()
 
 
-def read_part(
-    image: ImageSource, matrix: FloatArray, size: tuple[int, int], reduce: int = 1, out: ImageArray | None = None
-) -> ImageArray:
-    """What `warp` makes of the picture, decoded at reduced scale and no further down than the part goes."""
-    if isinstance(image, Path):
-        _, _, _, bottom = _bounds(matrix, size)
-        pixels = _decode(image, reduce, rows=max(bottom, 0) + 3 * reduce, opaque=True)
-    else:
-        pixels = read_image(image)
+def part_reader(image: ImageSource, matrix: FloatArray, size: tuple[int, int], reduce: int = 1) -> PartReader:
+    """What reads the part of the picture that `warp` would make, once it is called.
+
+    The picture is decoded at reduced scale, and no further down than the part goes. All that is small is done at once:
+    where the pixels lie, and what a file holds, unless it is large. Raises UnreadableImage, now or then.
+    """
     if reduce > 1:
         matrix = geometry.compose(matrix, geometry.invert(geometry.reduction_matrix(reduce)))
-    return warp(pixels, matrix, size, out)
+    piece = _piece(matrix, size)
+    if isinstance(image, Path):
+        decode = _decoder(image, reduce, piece.rows.stop * reduce, opaque=True)
+    else:
+        decode = functools.partial(read_image, image)
+    return lambda out: _warp(decode(), piece, size, out)
 
 
 def reduction_for(image: ImageSource, shrink: float) -> int:
@@ -73,71 +80,111 @@ def reduction_for(image: ImageSource, shrink: float) -> int:
 
     Only JPEG decodes faster at reduced scale. What is left has at least the crop's resolution.
     """
-    if not isinstance(image, Path) or image.suffix.lower() not in JPEG_SUFFIXES:
+    if shrink < 2 or not isinstance(image, Path) or image.suffix.lower() not in JPEG_SUFFIXES:
         return 1
     return next((factor for factor in (8, 4, 2) if shrink >= factor), 1)
 
 
-def warp(image: ImageArray, matrix: FloatArray, size: tuple[int, int], out: ImageArray | None = None) -> ImageArray:
-    """The part of a picture (H, W, 3) that `matrix` (2, 3) maps into `size` (width, height); black outside, bilinear.
+def warp(image: ImageArray, matrix: FloatArray, size: tuple[int, int]) -> ImageArray:
+    """The part of a picture (H, W, 3) that `matrix` (2, 3) maps into `size` (width, height).
 
-    It is written into `out`, uint8 and contiguous, where that has the shape (height, width, 3).
+    Black outside, bilinear.
+    """
+    return _warp(image, _piece(matrix, size), size)
 
-    The part is copied to four channels first, unless the picture has them: OpenCV warps four a pixel twice as fast as
+
+class _Piece(NamedTuple):
+    """What a part is made of: rows and columns of the picture, and the map (2, 3) of their pixels to the part's."""
+
+    rows: slice
+    columns: slice
+    matrix: FloatArray
+
+
+def _piece(matrix: FloatArray, size: tuple[int, int]) -> _Piece:
+    """The rectangle that `matrix` (2, 3) maps into `size`, and a little around it."""
+    (a, b, x), (c, d, y) = geometry.invert(matrix).tolist()
+    across, down = size[0] - 1, size[1] - 1
+    left, right = int(x + min(a * across, 0) + min(b * down, 0)) - 2, int(x + max(a * across, 0) + max(b * down, 0)) + 3
+    top, bottom = int(y + min(c * across, 0) + min(d * down, 0)) - 2, int(y + max(c * across, 0) + max(d * down, 0)) + 3
+    left, top = max(left, 0), max(top, 0)
+    (a, b, x), (c, d, y) = matrix.tolist()
+    shifted = np.array([[a, b, x + a * left + b * top], [c, d, y + c * left + d * top]])
+    return _Piece(slice(top, max(bottom, 0)), slice(left, max(right, 0)), shifted)
+
+
+def _warp(image: ImageArray, piece: _Piece, size: tuple[int, int], out: ImageArray | None = None) -> ImageArray:
+    """See warp; written into `out`, uint8 and contiguous, where that has the shape (height, width, 3).
+
+    The piece is copied to four channels first, unless the picture has them: OpenCV warps four a pixel twice as fast as
     three, with the same result.
     """
     width, height = size
-    left, top, right, bottom = _bounds(matrix, size)
-    left, top = max(left, 0), max(top, 0)
-    part = image[top : max(bottom, 0), left : max(right, 0)]
+    pixels = image[piece.rows, piece.columns]
     if out is None or out.shape != (height, width, 3):
         out = np.empty((height, width, 3), np.uint8)
-    if not part.size:
+    if not pixels.size:
         out[:] = 0
         return out
-    (a, b, x), (c, d, y) = matrix.tolist()
-    shifted = np.array([[a, b, x + a * left + b * top], [c, d, y + c * left + d * top]])
-    four = part if part.shape[2] == 4 else cv2.cvtColor(part, cv2.COLOR_RGB2RGBA)
-    warped = cv2.warpAffine(four, shifted, size, flags=cv2.INTER_LINEAR)
+    four = pixels if pixels.shape[2] == 4 else cv2.cvtColor(pixels, cv2.COLOR_RGB2RGBA)
+    warped = cv2.warpAffine(four, piece.matrix, size, flags=cv2.INTER_LINEAR)
     cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB, dst=out)
     return out
 
 
-def _bounds(matrix: FloatArray, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of the part that `matrix` (2, 3) maps into `size`, and a little around it."""
-    a, b, x, c, d, y = geometry.invert(matrix).ravel().tolist()
-    across, down = size[0] - 1, size[1] - 1
-    left, right = int(x + min(a * across, 0) + min(b * down, 0)) - 2, int(x + max(a * across, 0) + max(b * down, 0)) + 3
-    top, bottom = int(y + min(c * across, 0) + min(d * down, 0)) - 2, int(y + max(c * across, 0) + max(d * down, 0)) + 3
-    return left, top, right, bottom
+def _decoder(path: Path, reduce: int, rows: int | None, *, opaque: bool = False) -> Callable[[], ImageArray]:
+    """What decodes the file when it is called: it holds the file's content by then, unless that is large.
+
+    No more than `rows` are decoded where that can be; with `opaque` there may be a fourth channel of 255, where it
+    costs nothing.
+    """
+    if _size(path) > AHEAD_BYTES:
+        return lambda: _decode(_encoded(path, rows), reduce, opaque)
+    return functools.partial(_decode, _encoded(path, rows), reduce, opaque)
 
 
-def _decode(path: Path, reduce: int, rows: int | None, *, opaque: bool = False) -> ImageArray:
-    """RGB pixels; with `opaque` there may be a fourth channel of 255, where it costs nothing.
+class _Encoded(NamedTuple):
+    """A picture file's content, and the height and width of a plain JPEG as far as it is to be decoded."""
+
+    path: Path
+    content: ImageArray
+    plain: tuple[int, int] | None
+
+
+def _encoded(path: Path, rows: int | None) -> _Encoded:
+    """What the file holds, changed so that no more than `rows` are decoded where that can be.
 
     Ends are checked: OpenCV fills the missing part of a truncated JPEG with grey, and libpng prints what it misses.
     """
     try:
-        encoded = _content(path)
+        content = _content(path)
     except OSError as error:
-        raise UnreadableImage(f"{path}: {error.strerror or error}") from error
-    if not ends_as_jpeg(encoded):
+        raise _unreadable(path, error) from error
+    if not ends_as_jpeg(content):
         raise UnreadableImage(f"{path}: truncated JPEG")
-    if not ends_as_png(encoded):
+    if not ends_as_png(content):
         raise UnreadableImage(f"{path}: truncated PNG")
-    height_place = _height_place(encoded.data)
-    if height_place is not None:
-        if rows is not None and _may_stop_early:
-            _shorten(encoded, height_place, rows)
-        decode_plain = _plain_decoder() if reduce == 1 else None
-        if decode_plain is not None:
-            try:
-                return decode_plain(encoded, _pixels(encoded, height_place, 4 if opaque else 3))
-            except ValueError:
-                pass  # OpenCV judges
+    head = content.data
+    place = _height_place(head)
+    if place is None:
+        return _Encoded(path, content, None)
+    if rows is not None and _may_stop_early:
+        _shorten(head, place, rows)
+    return _Encoded(path, content, (_number(head, place), _number(head, place + 2)))
+
+
+def _decode(encoded: _Encoded, reduce: int, opaque: bool) -> ImageArray:
+    """RGB pixels, or RGBA, see _decoder."""
+    path, content, plain = encoded
+    decode_plain = _plain_decoder() if reduce == 1 else None
+    if plain is not None and decode_plain is not None:
+        try:
+            return decode_plain(content, _pixels(*plain, 4 if opaque else 3))
+        except ValueError:
+            pass  # OpenCV judges
     mute_opencv()
     try:
-        decoded = cv2.imdecode(encoded, REDUCED_FLAGS[reduce]) if len(encoded) else None
+        decoded = cv2.imdecode(content, REDUCED_FLAGS[reduce]) if len(content) else None
     except cv2.error as error:
         raise UnreadableImage(f"{path}: {error}") from error
     if decoded is None:
@@ -165,22 +212,29 @@ def _plain_decoder() -> Callable[[ImageArray, ImageArray], ImageArray] | None:
     return decode
 
 
-def _pixels(encoded: ImageArray, height_place: int, channels: int) -> ImageArray:
+def _pixels(height: int, width: int, channels: int) -> ImageArray:
     """Memory for a plain JPEG's pixels, which begins beside the multiples of 16 bytes.
 
     Where all rows begin at such multiples, libjpeg-turbo writes past the processor's cache; a warp, which reads them
     next, then takes one and a half times as long.
     """
-    height, width = (_number(encoded, place) for place in (height_place, height_place + 2))
     count = height * width * channels
     memory = np.empty(count + 16, np.uint8)
     start = (8 - memory.ctypes.data) % 16
     return memory[start : start + count].reshape(height, width, channels)
 
 
-def _number(encoded: ImageArray | memoryview, place: int) -> int:
+def _number(encoded: memoryview, place: int) -> int:
     """Two bytes of a JPEG's header."""
-    return int(encoded[place]) << 8 | int(encoded[place + 1])
+    return encoded[place] << 8 | encoded[place + 1]
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file."""
+    try:
+        return os.stat(path).st_size
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def _content(path: Path) -> ImageArray:
@@ -188,6 +242,10 @@ def _content(path: Path) -> ImageArray:
     with open(path, "rb", buffering=0) as file:
         content = np.empty(os.fstat(file.fileno()).st_size, np.uint8)
         return content[: file.readinto(content.data)]
+
+
+def _unreadable(path: Path, error: OSError) -> UnreadableImage:
+    return UnreadableImage(f"{path}: {error.strerror or error}")
 
 
 def ends_as_jpeg(encoded: np.ndarray) -> bool:
@@ -208,7 +266,7 @@ def mute_opencv() -> None:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
-def _shorten(encoded: ImageArray, height_place: int, rows: int) -> None:
+def _shorten(encoded: memoryview, height_place: int, rows: int) -> None:
     """Let a JPEG's header say that there are only its first `rows`, and those that are coded together with them.
 
     The decoder stops there, with the same pixels above.

@@ -16,7 +16,7 @@ import numpy as np
 from posecli import geometry
 from posecli.augmentation import Appearance, Augmentation
 from posecli.geometry import Pair
-from posecli.images import read_part, reduction_for
+from posecli.images import PartReader, part_reader, reduction_for
 from posecli.skeleton import Skeleton
 from posecli.types import Array, BoolArray, Example, FloatArray, ImageArray, Sample
 
@@ -30,8 +30,20 @@ BELOW = NORMAL.cdf(-1)  # the share of a normal distribution that lies more than
 
 Rows = Mapping[str, Array]
 """Memory of the batch to come where an example's inputs may be written, by their names; none where there is none."""
-Finish = Callable[[Rows], Example]
-"""The rest of the work of a transform."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An example whose pixels are still to be read."""
+
+    targets: dict[str, Array]
+    sample: Sample  # as the example will keep it
+    undo: FloatArray  # (2, 3)
+    inputs: Callable[[Rows], dict[str, Array]]
+
+    def finish(self, rows: Rows) -> Example:
+        """The example, whose inputs are written into `rows` where that can be."""
+        return Example(self.inputs(rows), self.targets, self.sample, self.undo)
 
 
 class StagedTransform(ABC):
@@ -41,11 +53,11 @@ class StagedTransform(ABC):
     """
 
     @abstractmethod
-    def begin(self, sample: Sample, generator: np.random.Generator) -> Finish:
-        """All but the pixels, which are read when the example is finished; the generator is the example's own."""
+    def begin(self, sample: Sample, generator: np.random.Generator) -> Draft:
+        """All but the pixels, which are read when the draft is finished; the generator is the example's own."""
 
     def __call__(self, sample: Sample, generator: np.random.Generator) -> Example:
-        return self.begin(sample, generator)({})
+        return self.begin(sample, generator).finish({})
 
 
 def without_pixels(sample: Sample) -> Sample:
@@ -66,27 +78,23 @@ class CropTransform(StagedTransform):
     unbiased: bool = False  # UDP's matrix, see geometry.crop_matrix
     augmentation: Augmentation | None = None  # None when evaluating
 
-    def begin(self, sample: Sample, generator: np.random.Generator) -> Finish:
-        matrix, scale, _, flip = self._place(sample, generator)
+    def begin(self, sample: Sample, generator: np.random.Generator) -> Draft:
+        matrix, scale, flip = self._place(sample, generator)
         keypoints, visible = self._targets(sample, matrix, flip)
-        undo = geometry.invert(matrix)
+        read = self._reader(sample, matrix, scale)
 
-        def finish(rows: Rows) -> Example:
-            crop = self._pixels(sample, matrix, scale, rows)
-            if self.augmentation is not None:
-                crop = cut_out(vary_colors(crop, self.augmentation, generator), self.augmentation, generator)
-            targets = {"keypoints": keypoints, "visible": visible}
-            return Example({"image": crop}, targets, without_pixels(sample), undo)
+        def inputs(rows: Rows) -> dict[str, Array]:
+            return {"image": self._varied(read(rows.get("image")), generator)}
 
-        return finish
+        targets = {"keypoints": keypoints, "visible": visible}
+        return Draft(targets, without_pixels(sample), geometry.invert(matrix), inputs)
 
-    def _place(self, sample: Sample, generator: np.random.Generator) -> tuple[FloatArray, Pair, float, bool]:
-        """Where the crop lies: its matrix, the width and height that it shows, its turn in degrees, and whether it is
-        mirrored."""
+    def _place(self, sample: Sample, generator: np.random.Generator) -> tuple[FloatArray, Pair, bool]:
+        """Where the crop lies: its matrix, the width and height that it shows, and whether it is mirrored."""
         center, scale = self._rectangle(sample, generator)
         rotation, flip = self._turn(generator)
         scale = geometry.fit_aspect(scale, self.size[0] / self.size[1])
-        return geometry.crop_matrix(center, scale, self.size, rotation, flip, self.unbiased), scale, rotation, flip
+        return geometry.crop_matrix(center, scale, self.size, rotation, flip, self.unbiased), scale, flip
 
     def _rectangle(self, sample: Sample, generator: np.random.Generator) -> tuple[Pair, Pair]:
         """Centre, width and height of the part of the picture that is shown, in image pixels."""
@@ -139,9 +147,14 @@ class CropTransform(StagedTransform):
         flip = mirrored < self.augmentation.flip and self.skeleton.flip_pairs is not None
         return (rotation if turned < self.augmentation.rotate_probability else 0.0), flip
 
-    def _pixels(self, sample: Sample, matrix: FloatArray, scale: Pair, rows: Rows) -> ImageArray:
+    def _reader(self, sample: Sample, matrix: FloatArray, scale: Pair) -> PartReader:
         reduce = 1 if self.augmentation is None else reduction_for(sample.image, scale[0] / self.size[0])
-        return read_part(sample.image, matrix, self.size, reduce, rows.get("image"))
+        return part_reader(sample.image, matrix, self.size, reduce)
+
+    def _varied(self, image: ImageArray, generator: np.random.Generator) -> ImageArray:
+        if self.augmentation is None:
+            return image
+        return cut_out(vary_colors(image, self.augmentation, generator), self.augmentation, generator)
 
     def _targets(self, sample: Sample, matrix: FloatArray, flip: bool) -> tuple[Array, Array]:
         people = sample.people

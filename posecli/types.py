@@ -230,12 +230,12 @@ class Dataset:
         people = self.people[start:stop]
         if people.instance_scores is None:  # truth: a prediction made for the row names it; detections have no truth
             first = int(self.offsets[index])
-            people = people.with_extra(row=np.arange(start - first, stop - first))
-        width, height = self.sizes[index]
+            people.__dict__["extra"] = {**people.extra, "row": np.arange(start - first, stop - first)}
+        width, height = self.sizes[index].tolist()
         return Sample(
             id=self.ids[index],
             image=self.images[index],
-            size=(int(width), int(height)),
+            size=(width, height),
             people=people,
             camera=None if self.cameras is None else self.cameras[index],
             ignore=self.ignore.get(index, ()),

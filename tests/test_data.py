@@ -14,9 +14,9 @@ import torch
 from posecli import data, sharing
 from posecli.console import PosecliError
 from posecli.data import Loader, Order, unit_loader
-from posecli.images import UnreadableImage, read_image, warp
-from posecli.transforms import Finish, Rows, StagedTransform
-from posecli.types import Example, People, Sample
+from posecli.images import UnreadableImage, part_reader, read_image
+from posecli.transforms import Draft, Rows, StagedTransform
+from posecli.types import Array, Example, People, Sample
 
 PICTURES = 10
 PEOPLE = 3  # in each picture
@@ -234,16 +234,17 @@ def test_pictures_of_unequal_sizes_come_in_batches_of_their_own(units: Units, wo
 class Staged(StagedTransform):
     """The picture in one of three sizes, with a number of the sample written over it; into rows that fit, if any."""
 
-    def begin(self, sample: Sample, generator: np.random.Generator) -> Finish:
+    def begin(self, sample: Sample, generator: np.random.Generator) -> Draft:
         size = 8, 8 * (1 + int(sample.id) // 4 % 3)
         chance = generator.random(1)
+        read = part_reader(sample.image, np.eye(2, 3), size)
 
-        def finish(rows: Rows) -> Example:
-            image = warp(read_image(sample.image), np.eye(2, 3), size, rows.get("image"))
+        def inputs(rows: Rows) -> dict[str, Array]:
+            image = read(rows.get("image"))
             image[0, 0, 0] = sample.id
-            return Example({"image": image, "chance": chance}, {}, sample, np.eye(2, 3))
+            return {"image": image, "chance": chance}
 
-        return finish
+        return Draft({}, sample, np.eye(2, 3), inputs)
 
 
 @pytest.mark.parametrize("share", [False, True])

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from posecli import geometry, images
-from posecli.images import UnreadableImage, read_image, read_part, reduction_for, warp
+from posecli.images import UnreadableImage, part_reader, read_image, reduction_for, warp
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
 
@@ -134,11 +134,20 @@ def turned() -> Image.Exif:
     ],
 )
 @pytest.mark.parametrize("reduce", [1, 2, 4, 8])
+@pytest.mark.parametrize("ahead", [0, 2**20])
 def test_parts_are_those_of_the_whole_picture(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: dict[str, object], shorter: bool, note: str, reduce: int
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    how: dict[str, object],
+    shorter: bool,
+    note: str,
+    reduce: int,
+    ahead: int,
 ) -> None:
-    """To the last bit, wherever the part is, and whoever decodes; and what lies below it is not where that can be."""
+    """To the last bit, wherever the part is, whoever decodes, and whether the file is read before its turn; and what
+    lies below it is not where that can be."""
     path = textured(tmp_path / "noise.jpg", **how)  # type: ignore[arg-type]
+    monkeypatch.setattr(images, "AHEAD_BYTES", ahead)
     with monkeypatch.context() as patch:
         patch.setattr(images, "_plain_decoder", lambda: None)
         whole = read_image(path, reduce)
@@ -149,7 +158,7 @@ def test_parts_are_those_of_the_whole_picture(
             matrix = geometry.crop_matrix(np.array([70.0, middle]), np.array([50.0, 75.0]), size, angle)
             reduced = geometry.compose(matrix, geometry.invert(geometry.reduction_matrix(reduce)))
             expected = warp(whole, matrix if reduce == 1 else reduced, size)
-            assert np.array_equal(read_part(path, matrix, size, reduce), expected), f"{note}, at {middle}"
+            assert np.array_equal(part_reader(path, matrix, size, reduce)(None), expected), f"{note}, at {middle}"
     assert (len(read_image(path, reduce, rows=20)) < len(whole)) == shorter, note
     assert len(read_image(path, reduce)) == len(whole)
 

@@ -11,7 +11,7 @@ import pytest
 
 from posecli import geometry
 from posecli.augmentation import Augmentation
-from posecli.images import warp
+from posecli.images import part_reader, warp
 from posecli.skeleton import Skeleton
 from posecli.transforms import CropTransform, color_matrix, cut_out, truncated_normal, vary_colors
 from posecli.types import People, Sample
@@ -143,7 +143,7 @@ def test_same_generator_same_example() -> None:
     transform = CropTransform(SKELETON, (48, 64), augmentation=Augmentation(color=1, cutout=1))
     row, wrong = np.full((64, 48, 3), 77, np.uint8), np.full((48, 64, 3), 77, np.uint8)
     examples = [
-        transform.begin(sample([[50, 40], [70, 41], [60, 80]]), np.random.default_rng(7))(rows)
+        transform.begin(sample([[50, 40], [70, 41], [60, 80]]), np.random.default_rng(7)).finish(rows)
         for rows in ({}, {"image": row}, {"image": wrong}, {"other": row})
     ]
     assert examples[1].inputs["image"] is row
@@ -156,7 +156,7 @@ def test_same_generator_same_example() -> None:
 def test_a_part_of_nothing_is_black_in_its_row() -> None:
     row = np.full((64, 48, 3), 77, np.uint8)
     matrix = geometry.crop_matrix((-500.0, 60.0), (90.0, 120.0), (48, 64))
-    assert warp(picture(), matrix, (48, 64), row) is row
+    assert part_reader(picture(), matrix, (48, 64))(row) is row
     assert (row == 0).all()
 
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from posecli import geometry
 from posecli.geometry import Pair
-from posecli.images import read_image, read_part, reduction_for, warp
+from posecli.images import PartReader, part_reader, read_image, reduction_for, warp
 from posecli.skeleton import Skeleton
-from posecli.transforms import Finish, Rows, StagedTransform, cut_out, vary_colors, without_pixels
-from posecli.types import Array, BoolArray, Example, FloatArray, ImageArray, IntArray, People, Sample
+from posecli.transforms import Draft, Rows, StagedTransform, cut_out, vary_colors, without_pixels
+from posecli.types import Array, BoolArray, FloatArray, ImageArray, IntArray, People, Sample
 from posecli_associative.augmentation import SceneAugmentation
 
 MULTIPLE = 64  # sides of inputs are multiples of it when evaluating: maps of 1/4 that are halved four times fit
@@ -46,38 +46,42 @@ class SceneTransform(StagedTransform):
     border: Literal["counts", "ignored"] = "counts"  # whether the loss counts where the input shows no picture
     multiple: int = 1  # a power of two of which the sides of all inputs are multiples when evaluating
 
-    def begin(self, sample: Sample, generator: np.random.Generator) -> Finish:
-        flip, size = False, self.size
+    def begin(self, sample: Sample, generator: np.random.Generator) -> Draft:
         if self.augmentation is None:
-            size = self.input_size(sample.size)
-            matrix = self._whole_matrix(sample.size, size, size)
-        else:
-            matrix, flip = self._mirrored(self._part(sample, generator), generator)
-        targets = self._targets(sample, matrix, flip, size)
-        undo = geometry.invert(matrix)
+            return self._begin_whole(sample)
+        matrix, flip = self._part(sample, generator)
+        read = self._reader(sample, matrix)
 
-        def finish(rows: Rows) -> Example:
-            if self.augmentation is None:
-                inputs = self._whole(sample, matrix, size)
-            else:
-                inputs = {"image": self._varied(self._pixels(sample, matrix, rows), generator)}
-            return Example(inputs, targets, without_pixels(sample), undo)
+        def inputs(rows: Rows) -> dict[str, Array]:
+            return {"image": self._varied(read(rows.get("image")), generator)}
 
-        return finish
+        targets = self._targets(sample, matrix, flip, self.size)
+        return Draft(targets, without_pixels(sample), geometry.invert(matrix), inputs)
+
+    def _begin_whole(self, sample: Sample) -> Draft:
+        size = self.input_size(sample.size)
+        matrix = self._whole_matrix(sample.size, size, size)
+        targets = self._targets(sample, matrix, False, size)
+        return Draft(
+            targets, without_pixels(sample), geometry.invert(matrix), lambda _: self._whole(sample, matrix, size)
+        )
 
     # --- training -----------------------------------------------------------------------------------------------------
 
-    def _part(self, sample: Sample, generator: np.random.Generator) -> FloatArray:
-        """The matrix of a random part of the picture, not mirrored."""
+    def _part(self, sample: Sample, generator: np.random.Generator) -> tuple[FloatArray, bool]:
+        """The matrix of a random part of the picture, and whether it is mirrored; never when the flip pairs are
+        unknown."""
         assert self.augmentation is not None
         (low, high), shift = self.augmentation.scale, self.augmentation.shift
-        zoom, turn, right, down = generator.random(4).tolist()
+        zoom, turn, right, down, mirrored = generator.random(5).tolist()
         width, height = (side * (low + (high - low) * zoom) for side in sample.size)
         less = 1 if self.unbiased else 0
         middle_x, middle_y = ((side - less) / 2 for side in sample.size)
         center = middle_x + (2 * right - 1) * shift * width, middle_y + (2 * down - 1) * shift * height
         rotation = (2 * turn - 1) * self.augmentation.rotate
-        return geometry.crop_matrix(center, self._fitted(width, height), self.size, rotation, unbiased=self.unbiased)
+        flip = mirrored < self.augmentation.flip and self.skeleton.flip_pairs is not None
+        scale = self._fitted(width, height)
+        return geometry.crop_matrix(center, scale, self.size, rotation, flip, self.unbiased), flip
 
     def _fitted(self, width: float, height: float) -> Pair:
         """The part in the input's aspect: the longer side cut, or the shorter one grown."""
@@ -86,18 +90,11 @@ class SceneTransform(StagedTransform):
         choose = min if self.augmentation.side == "short" else max
         return choose(width, height * aspect), choose(height, width / aspect)
 
-    def _mirrored(self, matrix: FloatArray, generator: np.random.Generator) -> tuple[FloatArray, bool]:
-        """Now and then the matrix with left and right exchanged; never when the flip pairs are unknown."""
-        assert self.augmentation is not None
-        if generator.random() >= self.augmentation.flip or self.skeleton.flip_pairs is None:
-            return matrix, False
-        return geometry.compose(np.array([[-1.0, 0, self.size[0] - 1], [0, 1, 0]]), matrix), True
-
-    def _pixels(self, sample: Sample, matrix: FloatArray, rows: Rows) -> ImageArray:
+    def _reader(self, sample: Sample, matrix: FloatArray) -> PartReader:
         """The picture warped, decoded at reduced scale where the warp shrinks it by as much."""
-        a, b, c, d = matrix[:, :2].ravel().tolist()
+        (a, b, _), (c, d, _) = matrix.tolist()
         reduce = reduction_for(sample.image, 1 / math.sqrt(abs(a * d - b * c)))
-        return read_part(sample.image, matrix, self.size, reduce, rows.get("image"))
+        return part_reader(sample.image, matrix, self.size, reduce)
 
     def _varied(self, image: ImageArray, generator: np.random.Generator) -> ImageArray:
         """The picture in another light and partly covered, where that is asked for at all."""
@@ -190,13 +187,13 @@ class SceneTransform(StagedTransform):
 
     def _shown_size(self, picture: tuple[int, int], matrix: FloatArray, size: tuple[int, int]) -> Array:
         """Width and height (2,) of what the input shows of the picture, in input pixels."""
-        a, b, _, c, d, _ = matrix.ravel().tolist()
+        (a, b, _), (c, d, _) = matrix.tolist()
         across, down = math.hypot(a, c) * picture[0], math.hypot(b, d) * picture[1]
         return np.array([min(across, size[0]), min(down, size[1])], np.float32)
 
     def _mask(self, sample: Sample, hidden: BoolArray, matrix: FloatArray, size: tuple[int, int]) -> Array:
         """(H / 2, W / 2) uint8: 0 over ignored polygons and over `hidden` rows, 1 elsewhere."""
-        mask = np.full((size[1] // 2, size[0] // 2), self.border == "counts", np.uint8)
+        mask = (np.ones if self.border == "counts" else np.zeros)((size[1] // 2, size[0] // 2), np.uint8)
         dark = [*sample.ignore, *uncovered(sample, hidden)]
         if not dark and self.border == "counts":
             return mask

@@ -11,8 +11,8 @@ import numpy as np
 from posecli.augmentation import Augmentation
 from posecli.geometry import is_mirrored
 from posecli.skeleton import Skeleton
-from posecli.transforms import CropTransform, Finish, Rows, StagedTransform
-from posecli.types import Array, Example, People, Sample
+from posecli.transforms import CropTransform, Draft, StagedTransform
+from posecli.types import Array, People, Sample
 
 JOINTS = 21  # of a hand; the right hand's come first
 WRISTS = (20, 41)
@@ -33,17 +33,13 @@ class HandsTransform(StagedTransform):
     padding: float = 1.25  # the box grown by this factor
     augmentation: Augmentation | None = None  # None when evaluating
 
-    def begin(self, sample: Sample, generator: np.random.Generator) -> Finish:
-        finish_crop = self.crop.begin(sample, generator)
+    def begin(self, sample: Sample, generator: np.random.Generator) -> Draft:
+        crop = self.crop.begin(sample, generator)
         truth = depths(sample.people)
-
-        def finish(rows: Rows) -> Example:
-            example = finish_crop(rows)
-            targets = mirrored(truth) if is_mirrored(example.undo) else dict(truth)
-            visible = example.targets["visible"] * targets.pop("known")
-            return dataclasses.replace(example, targets={**example.targets, **targets, "visible": visible})
-
-        return finish
+        if is_mirrored(crop.undo):
+            truth = mirrored(truth)
+        visible = crop.targets["visible"] * truth.pop("known")
+        return dataclasses.replace(crop, targets={**crop.targets, **truth, "visible": visible})
 
     @functools.cached_property
     def crop(self) -> CropTransform:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from posecli import geometry
-from posecli.transforms import CropTransform, Finish, Rows, cut_out, vary_colors, without_pixels
-from posecli.types import Array, Example, FloatArray, ImageArray, Sample
+from posecli.transforms import CropTransform, Draft
+from posecli.types import Array, FloatArray, ImageArray, Sample
 from posecli_mesh.config import MeshAugmentation
 
 MIRROR = np.array([-1.0, 1.0, 1.0])  # what a mirror does to the x of camera and body alike
@@ -27,26 +28,17 @@ class MeshTransform(CropTransform):
     mirror_index: tuple[int, ...] = ()  # (P,): see Body.mirror_index
     shapes: int = 0  # S
 
-    def begin(self, sample: Sample, generator: np.random.Generator) -> Finish:
-        matrix, scale, rotation, flip = self._place(sample, generator)
-        keypoints, visible = self._targets(sample, matrix, flip)
-        targets = {"keypoints": keypoints, "visible": visible} | self._body(sample, _turn_matrix(rotation), flip)
-        undo = geometry.invert(matrix)
-
-        def finish(rows: Rows) -> Example:
-            image = self._varied(self._pixels(sample, matrix, scale, rows), generator)
-            drawn = targets | {"draw": np.asarray(generator.random())}
-            return Example({"image": image}, drawn, without_pixels(sample), undo)
-
-        return finish
+    def begin(self, sample: Sample, generator: np.random.Generator) -> Draft:
+        crop = super().begin(sample, generator)
+        body = self._body(sample, _turn_matrix(crop.undo), geometry.is_mirrored(crop.undo))
+        draw = np.asarray(generator.random())
+        return dataclasses.replace(crop, targets={**crop.targets, **body, "draw": draw})
 
     def _varied(self, image: ImageArray, generator: np.random.Generator) -> ImageArray:
-        if self.augmentation is None:
-            return image
         if isinstance(self.augmentation, MeshAugmentation) and self.augmentation.channel_noise:
             factors = 1 + generator.uniform(-1, 1, 3) * self.augmentation.channel_noise
             np.clip(image * factors, 0, 255, out=image, casting="unsafe")
-        return cut_out(vary_colors(image, self.augmentation, generator), self.augmentation, generator)
+        return super()._varied(image, generator)
 
     def _body(self, sample: Sample, turn: FloatArray, flip: bool) -> dict[str, Array]:
         """What is known of the body in 3D, turned with the picture and mirrored after that."""
@@ -71,7 +63,9 @@ class MeshTransform(CropTransform):
         return {name: np.asarray(values, np.float32) for name, values in targets.items()}
 
 
-def _turn_matrix(degrees: float) -> FloatArray:
-    """The turn (3, 3) about the line of sight that turns pictures counter-clockwise, as `geometry.crop_matrix`."""
-    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+def _turn_matrix(undo: FloatArray) -> FloatArray:
+    """The turn (3, 3) about the line of sight that a crop makes, before it is mirrored, by the map back (2, 3)."""
+    (_, sine, _), (_, cosine, _) = undo.tolist()
+    length = math.hypot(sine, cosine)
+    sine, cosine = -sine / length, cosine / length
     return np.array([[cosine, sine, 0.0], [-sine, cosine, 0.0], [0.0, 0.0, 1.0]])

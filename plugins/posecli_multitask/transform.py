@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from posecli.geometry import is_mirrored
-from posecli.transforms import CropTransform, Finish, Rows, StagedTransform
-from posecli.types import Array, Example, Sample
+from posecli.transforms import CropTransform, Draft, StagedTransform
+from posecli.types import Array, Sample
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,11 @@ class MultiTaskTransform(StagedTransform):
     crop: CropTransform
     columns: tuple[ClassColumn, ...]
 
-    def begin(self, sample: Sample, generator: np.random.Generator) -> Finish:
-        finish_crop = self.crop.begin(sample, generator)
-
-        def finish(rows: Rows) -> Example:
-            example = finish_crop(rows)
-            mirrored = is_mirrored(example.undo)
-            classes = {column.name: _class(sample, column, mirrored) for column in self.columns}
-            return dataclasses.replace(example, targets={**example.targets, **classes})
-
-        return finish
+    def begin(self, sample: Sample, generator: np.random.Generator) -> Draft:
+        crop = self.crop.begin(sample, generator)
+        mirrored = is_mirrored(crop.undo)
+        classes = {column.name: _class(sample, column, mirrored) for column in self.columns}
+        return dataclasses.replace(crop, targets={**crop.targets, **classes})
 
 
 def _class(sample: Sample, column: ClassColumn, mirrored: bool) -> np.ndarray[tuple[()], np.dtype[np.int64]]:
