@@ -28,6 +28,11 @@ class Algorithm(nn.Module, ABC):
 
     skeleton: Skeleton
 
+    @property
+    def classes(self) -> Mapping[str, Sequence[str]]:
+        """The names of classes, by the columns of predictions that hold their probabilities (N, C); none by default."""
+        return {}
+
     def units(self, samples: Dataset, train: bool = False) -> Sequence[Sample]:
         """What one network input stands for: by default a sample; top-down cuts one a person, a lifter windows.
 

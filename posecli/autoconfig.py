@@ -21,9 +21,11 @@ STEPS = 4_000  # training steps that a data set gets at least, as passes over it
 
 
 def experiment_for(
-    layers: Layers, data: Path, settings: Sequence[str] = (), seed: int = 0
+    layers: Layers, data: Path, settings: Sequence[str] = (), seed: int = 0, processes: int = 1
 ) -> tuple[Experiment, list[str]]:
     """The experiment on the user's data, and one sentence for everything that was read from the data.
+
+    `processes` is how many share each step; they change how many steps there are, not how often the data is seen.
 
     `data` replaces the datasets of `layers`; what is filled in gives way to whatever a config or a setting states, and
     `settings`, as of `--set`, that speak of the data hold for the user's. Raises PosecliError when the path is no
@@ -40,7 +42,7 @@ def experiment_for(
     model, model_reasons = kind.fields_for(summary)
     scores, score_reason = eval_fields(summary)
     merged = Layers()
-    chosen = {"model": model, "train": train_fields(summary, kind.unit), "eval": scores}
+    chosen = {"model": model, "train": train_fields(summary, kind.unit, processes), "eval": scores}
     merged.add(chosen, f"chosen from {data}")
     merged.add(_without_datasets(layers.fields), "the config")
     merged.add({"data": own.fields}, f"--data {data}")
@@ -48,7 +50,7 @@ def experiment_for(
     experiment = validate(Experiment, merged)
     if experiment.eval.metrics != tuple(scores["metrics"]):
         score_reason = f"metrics: {', '.join(experiment.eval.metrics)}, as stated"
-    return experiment, [reason, *model_reasons, schedule_reason(experiment, summary), score_reason]
+    return experiment, [reason, *model_reasons, schedule_reason(experiment, summary, processes), score_reason]
 
 
 def _model_class(layers: Layers) -> type[ModelConfig]:
@@ -116,26 +118,28 @@ def uprightness(keypoints: FloatArray) -> float:
     return float(np.linalg.norm((steps[usable] / distances[usable, None]).mean(axis=0)))
 
 
-def train_fields(summary: DataSummary, unit: Literal["instances", "pictures"] = "instances") -> Fields:
+def train_fields(
+    summary: DataSummary, unit: Literal["instances", "pictures"] = "instances", processes: int = 1
+) -> Fields:
     """Batch, epochs and schedule for so many instances, or pictures, where the network sees one of them at once."""
     count = _units(summary, unit)
     batch = int(np.clip(2 ** math.floor(math.log2(max(count / 8, 1))), 4, 32))
-    steps = _steps(count, batch)
-    epochs = int(np.clip(round(STEPS / steps / 10) * 10, 10, 300))
+    epochs = int(np.clip(round(STEPS / _steps(count, batch) / 10) * 10, 10, 300))
     return {
         "epochs": epochs,
         "batch_size": batch,
         "eval_every": max(epochs // 10, 1),
-        "schedule": {"name": "cosine", "warmup_steps": min(200, steps * epochs // 10)},
+        "schedule": {"name": "cosine", "warmup_steps": min(200, _steps(count, batch * processes) * epochs // 10)},
     }
 
 
-def schedule_reason(experiment: Experiment, summary: DataSummary) -> str:
+def schedule_reason(experiment: Experiment, summary: DataSummary, processes: int = 1) -> str:
     """How long training takes, whoever decided it."""
     train, unit = experiment.train, experiment.model.unit
     count = _units(summary, unit)
-    steps = _steps(count, train.batch_size)
-    return f"schedule: {train.epochs} epochs of {steps} steps of {train.batch_size}, for {count} {unit}"
+    steps = _steps(count, train.batch_size * processes)
+    shares = f"{processes} × {train.batch_size}" if processes > 1 else f"{train.batch_size}"
+    return f"schedule: {train.epochs} epochs of {steps} steps of {shares}, for {count} {unit}"
 
 
 def _steps(count: int, batch: int) -> int:

@@ -19,7 +19,12 @@ from posecli.console import STOPPED, PosecliError
 
 def launched() -> bool:
     """Whether torchrun started this process, as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+    return expected() > 1
+
+
+def expected() -> int:
+    """How many processes torchrun started, 1 when it did not; also known before `join`."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
 
 
 def local_rank() -> int:

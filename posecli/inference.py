@@ -383,7 +383,7 @@ def _put_together(found: Found, files: Files) -> Found:
             for name in files.names:
                 (files.out / name).unlink()
         else:
-            _write_formats(files.out, together.videos > 0)
+            _write_formats(files, together.videos > 0)
     distributed.barrier()
     if nothing_read and files.rank > 0:
         raise SystemExit(PosecliError.exit_code)
@@ -419,14 +419,15 @@ def _join_parts(files: Files, name: str) -> None:
         path.unlink()
 
 
-def _write_formats(out: Path, tracked: bool) -> None:
+def _write_formats(files: Files, tracked: bool) -> None:
     """COCO results (of 2D keypoints) and long CSV, from the results file, one prediction at a time."""
-    results = out / RESULTS
-    first = next((p.people for p in iterate_results(results) if len(p.people)), People.empty(0))
+    results = files.out / RESULTS
+    nobody = People.empty(0, 3 if files.lifts else 2)
+    first = next((p.people for p in iterate_results(results) if len(p.people)), nobody)
     dimensions = first.keypoints.shape[2]
     if dimensions == 2 or IN_PICTURE in first.extra:
-        to_coco_json(out / COCO_RESULTS, iterate_results(results))
-    write_csv(out / CSV_RESULTS, iterate_results(results), read_header(results).skeleton, dimensions, tracked)
+        to_coco_json(files.out / COCO_RESULTS, iterate_results(results))
+    write_csv(files.out / CSV_RESULTS, iterate_results(results), read_header(results), dimensions, tracked)
 
 
 @contextmanager

@@ -33,6 +33,7 @@ class ResultsHeader:
     checkpoint: str = ""  # SHA-256 of the weights
     command: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    classes: Mapping[str, Sequence[str]] = field(default_factory=dict)  # names, by the columns of their probabilities
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ def read_header(path: Path) -> ResultsHeader:
             str(fields.get("checkpoint", "")),
             str(fields.get("command", "")),
             {str(name): str(version) for name, version in dict(fields.get("versions", {})).items()},
+            {str(column): tuple(map(str, names)) for column, names in dict(fields.get("classes", {})).items()},
         )
     except (KeyError, TypeError, ValueError) as error:
         raise PosecliError(f"{path}, line 1: the header is damaged: {error!r}") from error
@@ -180,6 +182,7 @@ def _encode_header(header: ResultsHeader) -> dict[str, Any]:
         "checkpoint": header.checkpoint,
         "command": header.command,
         "versions": dict(header.versions),
+        **({"classes": {column: list(names) for column, names in header.classes.items()}} if header.classes else {}),
     }
 
 
@@ -324,12 +327,13 @@ def coco_rows(prediction: Prediction) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def csv_writer(path: Path, skeleton: Skeleton, dimensions: int = 2, tracked: bool = False) -> Iterator[Write]:
+def csv_writer(path: Path, header: ResultsHeader, dimensions: int = 2, tracked: bool = False) -> Iterator[Write]:
     """A function that appends predictions to a long CSV: image, person, (track,) keypoint, x, y, score, a line each.
 
     The first column is the image's path where one is given, else the sample's id; unknown numbers are left empty. 3D
     coordinates stand under x_mm, y_mm and z_mm; under x, y and z_mm where the first people that come are image pixels
-    and a depth, as their column `in_camera` says. With `tracked` there is a column for `extra["track_id"]`.
+    and a depth, as their column `in_camera` says. With `tracked` there is a column for `extra["track_id"]`. Of the
+    header's classes the likeliest have columns of their own.
     """
     headed = False
     with _text(path) as stream:
@@ -338,7 +342,8 @@ def csv_writer(path: Path, skeleton: Skeleton, dimensions: int = 2, tracked: boo
         def head(axes: Sequence[str]) -> None:
             nonlocal headed
             headed = True
-            table.writerow(["image", "person", *(["track"] if tracked else []), "keypoint", *axes, "score"])
+            own = ["track"] if tracked else []
+            table.writerow(["image", "person", *own, *header.classes, "keypoint", *axes, "score"])
 
         def write(line: Line) -> None:
             people = line.prediction.people
@@ -347,10 +352,11 @@ def csv_writer(path: Path, skeleton: Skeleton, dimensions: int = 2, tracked: boo
             name = line.prediction.id if line.image is None else line.image
             points = _plain(np.concatenate([people.keypoints, people.scores[..., None]], axis=2))
             tracks = people.extra.get("track_id", np.array([""] * len(people))).tolist()
-            for person, (track, values) in enumerate(zip(tracks, points, strict=True)):
-                own = [person, track] if tracked else [person]
-                for keypoint, numbers in zip(skeleton.names, values, strict=True):
-                    table.writerow([name, *own, keypoint, *numbers])
+            kinds = [_likeliest(people, column, names) for column, names in header.classes.items()]
+            for person, (track, values, *own) in enumerate(zip(tracks, points, *kinds, strict=True)):
+                start = [name, person, *([track] if tracked else []), *own]
+                for keypoint, numbers in zip(header.skeleton.names, values, strict=True):
+                    table.writerow([*start, keypoint, *numbers])
 
         yield write
         if not headed:
@@ -365,11 +371,18 @@ def _axes(people: People | None, dimensions: int) -> list[str]:
     return ["x_mm", "y_mm", "z_mm"] if placed else ["x", "y", "z_mm"]
 
 
+def _likeliest(people: People, column: str, names: Sequence[str]) -> list[str]:
+    """Each person's likeliest class by a column of probabilities (N, C); empty where there is none."""
+    if column not in people.extra:
+        return [""] * len(people)
+    return [names[number] for number in people.extra[column].argmax(axis=1).tolist()]
+
+
 def write_csv(
-    path: Path, predictions: Iterable[Prediction], skeleton: Skeleton, dimensions: int = 2, tracked: bool = False
+    path: Path, predictions: Iterable[Prediction], header: ResultsHeader, dimensions: int = 2, tracked: bool = False
 ) -> None:
     """Write a long CSV, whole or not at all."""
-    with csv_writer(path, skeleton, dimensions, tracked) as write:
+    with csv_writer(path, header, dimensions, tracked) as write:
         for prediction in predictions:
             write(Line(prediction))
 

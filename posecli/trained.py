@@ -42,7 +42,9 @@ class Trained:
 
     def header(self, command: str) -> ResultsHeader:
         """The first line of results that `command` makes with it."""
-        return ResultsHeader(self.algorithm.skeleton, self.name, self.checkpoint, command, current_versions())
+        algorithm = self.algorithm
+        versions = current_versions()
+        return ResultsHeader(algorithm.skeleton, self.name, self.checkpoint, command, versions, algorithm.classes)
 
 
 def open_trained(

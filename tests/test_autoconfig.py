@@ -68,6 +68,12 @@ def test_a_schedule_counts_what_the_network_sees() -> None:
     assert (train_fields(summary())["epochs"], train_fields(summary(), "pictures")["epochs"]) == (130, 300)
 
 
+def test_processes_share_the_steps_and_not_the_epochs() -> None:
+    alone, shared = train_fields(summary(instances=1000)), train_fields(summary(instances=1000), processes=4)
+    assert shared["epochs"] == alone["epochs"]
+    assert (alone["schedule"]["warmup_steps"], shared["schedule"]["warmup_steps"]) == (200, 7 * alone["epochs"] // 10)
+
+
 @pytest.mark.parametrize(
     ("angles", "expected", "note"),
     [

@@ -259,6 +259,16 @@ def test_a_results_file_becomes_3d(tmp_path: Path) -> None:
     capture.release()
 
 
+def test_nobody_is_lifted_to_nobody(tmp_path: Path) -> None:
+    """In 3D: no COCO results, which are 2D, and columns in millimetres."""
+    source = write(tmp_path / "in.jsonl", [film([people(), people()])])
+    found = infer_results(source, tmp_path / "out", Motion("iou", None, Lifting(AddDepth(), FLAT)), draw=False)
+    assert (found.frames, found.people) == (2, 0)
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["keypoints.csv", "pose2d.jsonl", "results.jsonl"]
+    assert (tmp_path / "out" / "keypoints.csv").read_text().strip().endswith("x_mm,y_mm,z_mm,score")
+
+
 @pytest.mark.parametrize(
     ("films", "message"),
     [

@@ -22,6 +22,7 @@ from posecli.results import (
     encode_people,
     iterate_lines,
     iterate_results,
+    read_header,
     read_results,
     results_writer,
     to_coco_json,
@@ -179,7 +180,7 @@ def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path: Path) -> None
         with (
             results_writer(tmp_path / "a.jsonl", HEADER) as lines,
             coco_writer(tmp_path / "a.json") as coco,
-            csv_writer(tmp_path / "a.csv", SKELETON) as table,
+            csv_writer(tmp_path / "a.csv", HEADER) as table,
         ):
             peaks.append(_write_frames(count, [lines, coco, table]))
     assert peaks[1] < 1.5 * peaks[0]
@@ -286,11 +287,11 @@ def test_csv_names_what_coordinates_are(tmp_path: Path, dimensions: int, placed:
         people = people.with_extra(in_camera=np.array([placed]))
     nobody = Prediction("b", People.empty(3))
     write_results(tmp_path / "a.jsonl", [nobody, Prediction("a", people)], HEADER)
-    write_csv(tmp_path / "a.csv", iterate_results(tmp_path / "a.jsonl"), SKELETON, dimensions)
+    write_csv(tmp_path / "a.csv", iterate_results(tmp_path / "a.jsonl"), HEADER, dimensions)
     lines = (tmp_path / "a.csv").read_text().splitlines()
     assert lines[0].split(",") == ["image", "person", "keypoint", *axes, "score"]
     assert len(lines) == 4
-    write_csv(tmp_path / "none.csv", [nobody], SKELETON, dimensions)
+    write_csv(tmp_path / "none.csv", [nobody], HEADER, dimensions)
     assert (tmp_path / "none.csv").read_text().startswith("image,person,keypoint,x")
 
 
@@ -309,10 +310,26 @@ def test_tracks_are_in_every_form(tmp_path: Path) -> None:
     to_coco_json(tmp_path / "a.json", predictions)
     rows = json.loads((tmp_path / "a.json").read_text())
     assert [row.get("track_id") for row in rows] == [4, 0, 4, 1, 4, 2, None]
-    write_csv(tmp_path / "a.csv", predictions, SKELETON, tracked=True)
+    write_csv(tmp_path / "a.csv", predictions, HEADER, tracked=True)
     with (tmp_path / "a.csv").open(newline="") as stream:
         lines = [line for line in csv.DictReader(stream) if line["keypoint"] == SKELETON.names[0]]
     assert [line["track"] for line in lines] == ["4", "0", "4", "1", "4", "2", ""]
+
+
+def test_classes_have_names(tmp_path: Path) -> None:
+    """In the header of JSON Lines, which reads back; in CSV stands the likeliest of each, unknown of the last."""
+    header = dataclasses.replace(HEADER, classes={"facing": ("left", "right"), "mood": ("glad", "sad", "cross")})
+    chances = {
+        "facing": np.array([[0.2, 0.8], [0.7, 0.3]], np.float32),
+        "mood": np.array([[0.1, 0.3, 0.6], [0.8, 0.1, 0.1]], np.float32),
+    }
+    predictions = [Prediction("a", make_people(2).with_extra(**chances)), Prediction("b", make_people(1))]
+    write_results(tmp_path / "a.jsonl", predictions, header)
+    assert read_header(tmp_path / "a.jsonl") == header
+    write_csv(tmp_path / "a.csv", iterate_results(tmp_path / "a.jsonl"), header)
+    with (tmp_path / "a.csv").open(newline="") as stream:
+        lines = [line for line in csv.DictReader(stream) if line["keypoint"] == SKELETON.names[0]]
+    assert [(line["facing"], line["mood"]) for line in lines] == [("right", "cross"), ("left", "glad"), ("", "")]
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
@@ -320,7 +337,7 @@ def test_csv_is_long(tmp_path: Path, dimensions: int) -> None:
     people = make_people(2, dimensions=dimensions)
     people.keypoints[1, 2] = np.nan
     path = tmp_path / "a.csv"
-    write_csv(path, [Prediction("a, b.jpg", people)], SKELETON, dimensions)
+    write_csv(path, [Prediction("a, b.jpg", people)], HEADER, dimensions)
     with path.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     axes = ["x", "y"] if dimensions == 2 else ["x_mm", "y_mm", "z_mm"]

@@ -6,6 +6,8 @@ picture's pixels, so that pixel = focal * (x, y) / z + center.
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 
@@ -21,6 +23,7 @@ AMBIENT, DIRECT = 0.42, 0.58
 VIEWS = {"front": 0.0, "side": 90.0}  # degrees around the vertical axis
 LEAST_PANEL = 240  # pixels of the height of a drawing
 BROAD = 0.7  # their width, for each pixel of height
+LEAST_SIDES = 1400.0, 2000.0  # millimetres that they show at least, across and up: in a video one scale for all frames
 
 
 def draw_bodies(image: ImageArray, people: People, faces: IntArray, threshold: float) -> ImageArray:
@@ -96,8 +99,8 @@ def _paint_view(panel: ImageArray, bodies: FloatArray, faces: IntArray, colors: 
     """Bodies (N, V, 3) in millimetres from `angle` around the vertical axis, without perspective."""
     height, width = panel.shape[:2]
     low, high = bodies.min(axis=(0, 1)), bodies.max(axis=(0, 1))
-    across = float(np.hypot(*(high - low)[[0, 2]]))
-    scale = min(0.86 * height / (high - low)[1], 0.94 * width / across)
+    across, up = (max(side, least) for side, least in zip(_sides(low, high), LEAST_SIDES, strict=True))
+    scale = min(0.86 * height / up, 0.94 * width / across)
     sine, cosine = np.sin(angle), np.cos(angle)
     turn = np.array([[cosine, 0, -sine], [0, 1, 0], [sine, 0, cosine]])
     seen = (bodies - (low + high) / 2) @ turn.T
@@ -105,6 +108,12 @@ def _paint_view(panel: ImageArray, bodies: FloatArray, faces: IntArray, colors: 
     normals = np.stack([vertex_normals(body, faces) for body in seen])
     far = 100 * across  # so far off that nothing is behind the eye and depths are as good as parallel
     _paint(panel, pixels, seen[..., 2] + far, normals, faces, colors, 1.0)
+
+
+def _sides(low: FloatArray, high: FloatArray) -> tuple[float, float]:
+    """Across, whatever the view turns to, and up: of the box with these two corners (3,)."""
+    x, y, z = (high - low).tolist()
+    return math.hypot(x, z), y
 
 
 def _paint(

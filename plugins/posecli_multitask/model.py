@@ -92,6 +92,10 @@ class MultiTask(Algorithm):
         """Those that tell classes."""
         return tuple(task for task in self.tasks if isinstance(task, ClassTask))
 
+    @property
+    def classes(self) -> Mapping[str, Sequence[str]]:
+        return {task.name: task.classes for task in self.class_tasks}
+
     def units(self, samples: Dataset, train: bool = False) -> Sequence[Sample]:
         """Raises PosecliError where a head is to be trained whose classes no column tells, or one tells others."""
         if train:
@@ -194,7 +198,7 @@ class MultiTask(Algorithm):
 
     def draw(self, image: ImageArray, prediction: Prediction, threshold: float = 0.3) -> ImageArray:
         drawn = draw_people(image, prediction.people, self.skeleton, threshold)
-        return draw_classes(drawn, prediction.people, {task.name: task.classes for task in self.class_tasks})
+        return draw_classes(drawn, prediction.people, self.classes)
 
 
 def _shares(train: Dataset, task: ClassTask) -> Array:

@@ -141,9 +141,10 @@ def _config_name(algo: str | None, own_data: bool) -> str:
 
 def _on_own_data(layers: Layers, data: Path, settings: list[str]) -> Experiment:
     """The experiment on the user's data; says why it is as it is."""
+    from posecli import distributed
     from posecli.autoconfig import experiment_for
 
-    experiment, reasons = experiment_for(layers, data, settings)
+    experiment, reasons = experiment_for(layers, data, settings, processes=distributed.expected())
     for reason in reasons:
         _tell(reason)
     return experiment
