@@ -7,14 +7,15 @@ import logging
 import os
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as ranks
 
-from posecli.console import STOPPED, PosecliError
+from posecli.console import STOPPED, PosecliError, RunFailed
 
 
 def launched() -> bool:
@@ -52,6 +53,27 @@ def leave() -> None:
     """Part from the other ranks before the process ends."""
     if joined():
         ranks.destroy_process_group()
+
+
+@contextmanager
+def parting() -> Iterator[None]:
+    """Part from the other ranks when the block ends, however it ends.
+
+    Raises RunFailed where this rank waited for another that has gone, and that has said itself why.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not (joined() and _tells_of_a_lost_rank(error)):
+            raise
+        raise RunFailed("another process of this job has stopped, so this one does too") from error
+    finally:
+        leave()
+
+
+def _tells_of_a_lost_rank(error: RuntimeError) -> bool:
+    """Whether the connection broke: gloo has only words for it."""
+    return isinstance(error, ranks.DistError) or any(words in str(error) for words in ("by peer", "pair closure"))
 
 
 def joined() -> bool:

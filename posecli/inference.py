@@ -124,15 +124,18 @@ def infer(
     files = Files(out, rank, world, motion.lifting is not None)
     painter = Painter(predictor.algorithm.draw, threshold)
     exports = Exports(sources, out, predictor.algorithm.files)
-    with Overlays(paths if draw and not motion.whole_films else {}) as overlays:
-        found = _predict_all(reader, predictor, motion.track, files.first, overlays, painter, exports)
-    if motion.whole_films:
-        refine(files.first, files.last, (motion.lifting or predictor).header, motion.steps)
-        if draw:
-            seen = [source for source in own if source.kind != "camera"]  # what a camera saw is gone
-            _draw_films(Reader(seen, stop=reader.stop), files, motion.lifting, painter, Overlays(paths), found.frames)
-    found.seconds = time.perf_counter() - start
-    return _put_together(found, files)
+    with files.parts():
+        with Overlays(paths if draw and not motion.whole_films else {}) as overlays:
+            found = _predict_all(reader, predictor, motion.track, files.first, overlays, painter, exports)
+        if motion.whole_films:
+            refine(files.first, files.last, (motion.lifting or predictor).header, motion.steps)
+            if draw:
+                seen = Reader(
+                    [source for source in own if source.kind != "camera"], stop=reader.stop
+                )  # a camera's is gone
+                _draw_films(seen, files, motion.lifting, painter, Overlays(paths), found.frames)
+        found.seconds = time.perf_counter() - start
+        return _put_together(found, files)
 
 
 def infer_results(
@@ -197,6 +200,16 @@ class Files:
     def part(self, name: str, rank: int) -> Path:
         """A rank's part of a file: the file itself when there is one rank."""
         return self.out / name if self.world == 1 else self.out / f".{name}.{rank}"
+
+    @contextmanager
+    def parts(self) -> Iterator[None]:
+        """Remove this rank's parts where the block that puts them together fails."""
+        try:
+            yield
+        except BaseException:
+            for name in self.names if self.world > 1 else []:
+                self.part(name, self.rank).unlink(missing_ok=True)
+            raise
 
 
 @dataclass(frozen=True)

@@ -166,6 +166,20 @@ def test_where_nothing_could_be_read_no_folder_is_left(run_folder: Path, tmp_pat
         assert "OpenCV" not in failed.stderr
 
 
+def test_processes_that_lose_another_stop_in_one_line(run_folder: Path, tmp_path: Path) -> None:
+    """The one that fails says why; the one that waits for it says that it waits no more."""
+    pictures = [str(run_folder / "photos" / f"{number}.png") for number in range(3)]
+    (tmp_path / "bad.jpg").write_text("nothing")
+    model = ("--model", str(run_folder / "runs" / "latest"))
+    failed = posecli(tmp_path, *pictures, "bad.jpg", *model, "--strict", "--nproc", "2", "--no-draw", "--out", "out")
+    assert failed.returncode == 2, failed.stderr
+    errors = [line for line in failed.stderr.splitlines() if line.startswith("error: ")]
+    assert errors[0].startswith("error: bad.jpg: ")
+    assert errors[1:] in ([], ["error: another process of this job has stopped, so this one does too"])
+    assert "RuntimeError" not in failed.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_skipped_pictures_are_listed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("text.png").write_text("no picture")
     call("photos/0.png", "text.png", "--out", "skipping", "--no-draw", "--device", "cpu")

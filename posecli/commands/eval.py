@@ -82,7 +82,7 @@ def evaluate(
         from posecli.evaluation import evaluate_model
 
         console.output.quiet = console.output.quiet or not distributed.first_process()
-        try:
+        with distributed.parting():
             evaluation = evaluate_model(
                 name,
                 data=data,
@@ -97,8 +97,6 @@ def evaluate(
                 with_guess=guess,
                 command=current_command(),
             )
-        finally:
-            distributed.leave()
         if not distributed.first_process():
             return
     summary = summarise(evaluation)

@@ -107,7 +107,7 @@ def infer(
     name = detector_model or (DEFAULT_DETECTOR if detector or detector_weights else None)
     search = Search(boxes, name, detector_weights, box_threshold)
     opening = Opening(choose_device(device), search, model_weights, batch_size, precision)
-    try:
+    with distributed.parting():
         if results is not None:
             lifting = opening.for_results(model, results)
             motion = _motion(track, smooth, lifting.mapping.source, lifting)
@@ -130,10 +130,7 @@ def infer(
                     strict=strict,
                     stop=stop,
                 )
-    finally:
-        first = distributed.first_process()
-        distributed.leave()
-    if first:
+    if distributed.first_process():
         _report(found, folder, json)
     if found.stopped:
         raise typer.Exit(console.STOPPED)

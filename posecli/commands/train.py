@@ -83,16 +83,15 @@ def train(
     from posecli.training import train as train_run
 
     try:
-        run = train_run(experiment, folder, device=device, resume=resume, init=init, strict=strict)
-        if distributed.first_process():
-            _show(run, out)
+        with distributed.parting():
+            run = train_run(experiment, folder, device=device, resume=resume, init=init, strict=strict)
+            if distributed.first_process():
+                _show(run, out)
     except Stopped as stopped:
         if distributed.first_process():
             again = shlex.join(["posecli", "train", "--resume", *(["--out", str(out)] if out else [])])
             console.warn(f"{stopped}; go on with: {again}")
         raise SystemExit(STOPPED) from None
-    finally:
-        distributed.leave()
 
 
 def _resumed_folder(out: Path | None) -> Path | None:
