@@ -130,10 +130,9 @@ def infer(
         if motion.whole_films:
             refine(files.first, files.last, (motion.lifting or predictor).header, motion.steps)
             if draw:
-                seen = Reader(
-                    [source for source in own if source.kind != "camera"], stop=reader.stop
-                )  # a camera's is gone
-                _draw_films(seen, files, motion.lifting, painter, Overlays(paths), found.frames)
+                seen = [source for source in own if source.kind != "camera"]  # what a camera saw is gone
+                again = Reader(seen, stop=reader.stop)
+                _draw_films(again, files, motion.lifting, painter, Overlays(paths), found.frames)
         found.seconds = time.perf_counter() - start
         return _put_together(found, files)
 
