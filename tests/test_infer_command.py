@@ -180,6 +180,12 @@ def test_processes_that_lose_another_stop_in_one_line(run_folder: Path, tmp_path
     assert not (tmp_path / "out").exists()
 
 
+def test_an_old_folder_is_told(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for told in (False, True):
+        call("photos/0.png", "--out", "again", "--no-draw", "--device", "cpu")
+        assert ("again holds the results of an earlier job" in capsys.readouterr().err) == told
+
+
 def test_skipped_pictures_are_listed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("text.png").write_text("no picture")
     call("photos/0.png", "text.png", "--out", "skipping", "--no-draw", "--device", "cpu")

@@ -95,13 +95,16 @@ def infer(
     found_sources = [] if results is not None else find_sources(sources)
     folder = out or _new_folder()
     context.with_resource(output_folder(folder))
+    from posecli import distributed
+    from posecli.inference import RESULTS, infer_results, stopping
+    from posecli.inference import infer as run
+
+    if (folder / RESULTS).exists() and not distributed.launched():
+        console.note(f"{folder} holds the results of an earlier job: files of the same names are replaced, others stay")
     if nproc > 1:
         raise typer.Exit(_launch(nproc, folder))
-    from posecli import distributed
     from posecli.detection import DEFAULT_DETECTOR
     from posecli.devices import choose_device
-    from posecli.inference import infer as run
-    from posecli.inference import infer_results, stopping
     from posecli.predictor import Opening, Search
 
     name = detector_model or (DEFAULT_DETECTOR if detector or detector_weights else None)
