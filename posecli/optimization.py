@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +51,14 @@ def _build(parameters: list[nn.Parameter], config: OptimizerConfig, factor: floa
         return SGD(groups, lr=config.lr, momentum=config.momentum, fused=fused)
     kind = AdamW if config.name == "adamw" else Adam
     return kind(groups, lr=config.lr, betas=config.betas, fused=fused)
+
+
+def restore_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Go on from a saved state with the settings that the optimizer was built with. Raises ValueError or KeyError."""
+    settings = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, own in zip(optimizer.param_groups, settings, strict=True):
+        group.update(own)
 
 
 def set_rate(optimizers: Optimizers, rate: float) -> None:

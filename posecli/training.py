@@ -7,7 +7,7 @@ import platform
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -28,6 +28,7 @@ from posecli.checkpoint import (
     current_versions,
     initialise,
     load_checkpoint,
+    read_header,
     resolve_model,
     without_downloads,
 )
@@ -47,7 +48,7 @@ from posecli.devices import (
 from posecli.files import remove_if_empty, write_text
 from posecli.graphs import record
 from posecli.metrics.metric import Metric, Score
-from posecli.optimization import Average, build_optimizers, rate_factor, set_rate
+from posecli.optimization import Average, build_optimizers, rate_factor, restore_optimizer, set_rate
 from posecli.plugins import catalog
 from posecli.report import write_curves, write_samples
 from posecli.runs import (
@@ -189,6 +190,7 @@ class Training:
         self.average: Average | None = None
         self.log = Log(folder)
         self.checkpoints = Checkpoints(folder, config.keep)
+        self.best_file = folder / "best.safetensors"
         self.stop = StopRequest()
         self.pending: list[tuple[Sequence[Sample], dict[str, Tensor]]] = []  # losses not yet looked at
         self.steps_per_epoch = math.ceil(len(self.loader) / config.accumulate)
@@ -415,9 +417,9 @@ class Training:
         run.scores = {score.name: score.value for score in scores}
         picked = pick(scores, self.config.best)
         better = not run.best or is_better(picked, run.scores[picked.name], run.best.get(picked.name, math.nan))
-        if better:
+        if better:  # the file first: who is stopped in between scores again
+            save_weights(self.best_file, run.algorithm.state_dict(), self._header(run.scores))
             run.best_name, run.best_epoch, run.best = picked.name, run.epoch, run.scores
-            save_weights(run.folder / "best.safetensors", run.algorithm.state_dict(), self._header())
         self.log.add("scores", epoch=run.epoch, step=run.step, scores=run.scores)
         self.log.write_table()
         best = {"epoch": run.best_epoch, "picked_by": run.best_name, "scores": run.best}
@@ -428,10 +430,14 @@ class Training:
         console.note(f"epoch {run.epoch}/{self.config.epochs}  {shown}{'  (best so far)' if better else ''}")
         self._call_plugins("posecli_train_log", step=run.step, values=run.scores)
 
-    def _evaluation_weights(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def _evaluation_weights(self) -> Iterator[None]:
         """Within the block the algorithm has the weights to predict with, the same on every rank."""
         distributed.share_buffers(self.run.algorithm)
-        return nullcontext() if self.average is None else self.average.in_place()
+        with nullcontext() if self.average is None else self.average.in_place():
+            if self.average is not None:  # of buffers that were not the same
+                distributed.share_buffers(self.run.algorithm)
+            yield
 
     def _finish(self) -> None:
         run = self.run
@@ -446,7 +452,7 @@ class Training:
     def start(self, init: Path | None) -> None:
         """Begin a new run, from fresh weights or from those of a checkpoint. Raises PosecliError in a used folder."""
         run = self.run
-        used = self.checkpoints.pointer.is_file() or (run.folder / "best.safetensors").is_file()
+        used = self.checkpoints.pointer.is_file() or self.best_file.is_file()
         if distributed.totals([int(used and self.first)])[0]:
             raise PosecliError(f"{run.folder} already holds a run: go on with it by --resume, or choose another --out")
         if init is not None:
@@ -507,7 +513,7 @@ class Training:
         try:
             run.algorithm.load_state_dict(weights)
             for name, optimizer in self.optimizers.items():
-                optimizer.load_state_dict(state["optimizers"][name])
+                restore_optimizer(optimizer, state["optimizers"][name])
         except (RuntimeError, KeyError, ValueError) as error:
             raise PosecliError(f"cannot resume {run.folder}: the model has changed since: {error}") from error
         for name in ("step", "epoch", "scored", "scores", "best_name", "best_epoch", "best"):
@@ -518,6 +524,7 @@ class Training:
                 f"cannot resume {run.folder}: it is in epoch {run.epoch + (run.batch > 0)} already, and "
                 f"train.epochs={self.config.epochs} ends before; give at least as many"
             )
+        self._keep_best_file()
         self._begin()
         self.scaler.load_state_dict(state["scaler"])
         if self.average is not None and state["average"] is not None:
@@ -529,6 +536,17 @@ class Training:
             self._tell_resumed(state)
         distributed.barrier()
 
+    def _keep_best_file(self) -> None:
+        """Let the best scores be those of best.safetensors, which the steps after the last checkpoint may have written
+        already, before the run was killed; without the file there is no best one yet."""
+        run = self.run
+        header = read_header(self.best_file) if self.best_file.is_file() else None
+        if header is None:
+            run.best_name, run.best_epoch, run.best = "", 0, {}
+        elif header.epoch != run.best_epoch and header.scores:
+            run.best_name = run.best_name or next(iter(header.scores))
+            run.best_epoch, run.best = header.epoch, dict(header.scores)
+
     def _tell_resumed(self, state: dict[str, Any]) -> None:
         run = self.run
         where = "finished" if run.epoch >= self.config.epochs else f"epoch {run.epoch + 1}/{self.config.epochs}"
@@ -539,12 +557,14 @@ class Training:
                 f"{distributed.world()} of {torch.get_num_threads()} now: results may differ in the last digits"
             )
 
-    def _header(self) -> Header:
+    def _header(self, scores: dict[str, float] | None = None) -> Header:
+        """What a file of the weights says of itself, with the scores of these weights where they are known."""
         run = self.run
+        known = run.scores if run.scored == run.epoch else {}
         return Header(
             experiment=dump(run.experiment),
             skeleton=run.algorithm.skeleton.to_dict(),
-            scores=run.scores if run.scored == run.epoch or run.best_epoch == run.epoch else {},
+            scores=known if scores is None else scores,
             epoch=run.epoch,
             step=run.step,
             command=current_command(),
@@ -601,8 +621,8 @@ class Meter:
 
     @property
     def loss(self) -> float:
-        """The mean of the summed losses."""
-        return sum(self.losses.values())
+        """The mean of the summed losses; NaN of nothing."""
+        return sum(self.losses.values()) if self.units else math.nan
 
     def seconds(self) -> float:
         """Time since the epoch began."""

@@ -7,9 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from posecli.nn.precise import precise
 from posecli_interhand.volume import Blobs
 
 
+@precise
 def volume_error(volumes: Tensor, blobs: Blobs) -> Tensor:
     """The mean over all B K D H W voxels of weight times squared difference from the Gaussians, a scalar in float32.
 
@@ -49,6 +51,7 @@ class _VolumeError(torch.autograd.Function):
         return result, None, None, None, None
 
 
+@precise
 def volume_entropy(logits: Tensor, blobs: Blobs) -> Tensor:
     """The mean over all B K joints of weight times cross entropy of a softmax over the voxels against the Gaussians.
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from posecli.codecs.codec import Size, constant, finite, labelled
+from posecli.nn.precise import precise
 
 NEIGHBOURS = tuple(itertools.product((-1, 0, 1), repeat=3))  # (down in depth, down, right), the voxel itself included
 TINY = 1e-10  # below it a voxel is no evidence and has no logarithm
@@ -106,6 +107,7 @@ class Volume:
         mirrored = volumes[:, flip_index].flip(-1)
         return torch.cat([mirrored[..., :1], mirrored[..., :-1]], dim=-1) if shift else mirrored
 
+    @precise
     def means(self, volumes: Tensor) -> Tensor:
         """The mean places (B, K, 3) of volumes in voxels, weighed by their heights; what is below 0 counts as 0."""
         heights = volumes.clamp(min=0)

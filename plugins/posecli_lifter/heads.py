@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from posecli.nn.precise import precise
+
 
 class TemporalHead(nn.Module):
     """A linear map of each frame's features: (B, D, T) -> (B, T, joints, 3); one joint is a trajectory."""
@@ -14,6 +16,7 @@ class TemporalHead(nn.Module):
         self.joints = joints
         self.conv = nn.Conv1d(channels, joints * 3, 1)
 
+    @precise
     def forward(self, features: Tensor) -> Tensor:
         outputs: Tensor = self.conv(features).transpose(1, 2)
         return outputs.reshape(*outputs.shape[:2], self.joints, 3)
@@ -28,5 +31,9 @@ class MotionHead(nn.Module):
         self.fc = nn.Linear(embedding, 3)
 
     def forward(self, features: Tensor) -> Tensor:
-        outputs: Tensor = self.fc(torch.tanh(self.pre_logits["fc"](features)))
+        return self._last(torch.tanh(self.pre_logits["fc"](features)))
+
+    @precise
+    def _last(self, bounded: Tensor) -> Tensor:
+        outputs: Tensor = self.fc(bounded)
         return outputs

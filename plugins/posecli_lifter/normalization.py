@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from posecli.losses.pose3d import length
+from posecli.nn.precise import precise
 
 METRE = 1000.0  # millimetres
 USUAL_FOCAL = 1.2  # of unknown cameras, in picture widths: about 45 degrees across
@@ -228,6 +229,7 @@ class Person(Normalization):
         self.place = place
         self.channels = 5 if place else 2
 
+    @precise
     def inputs(self, view: View) -> Tensor:
         known = (view.visible > 0)[..., None].float()
         rays = view.rays()
@@ -241,11 +243,13 @@ class Person(Normalization):
         beside = torch.cat([axis[..., :2] / axis[..., 2:], (size[..., 0] * 5).log()], dim=-1)  # (B, T, 3)
         return torch.cat([inputs, beside[:, :, None].expand(-1, -1, inputs.shape[2], -1)], dim=-1)
 
+    @precise
     def targets(self, poses: Tensor, view: View) -> Tensor:
         return self.relative(poses) @ self._turns(view).mT / METRE
 
+    @precise
     def poses(self, outputs: Tensor, view: View) -> Tensor:
-        return self.relative(outputs.float()) @ self._turns(view) * METRE
+        return self.relative(outputs) @ self._turns(view) * METRE
 
     def _turns(self, view: View) -> Tensor:
         return _turn(self._axis(view.rays(), (view.visible > 0)[..., None].float()))

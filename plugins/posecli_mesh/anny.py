@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from posecli.console import PosecliError
+from posecli.nn.precise import precise
 from posecli.skeleton import house_skeleton
 from posecli.types import FloatArray, IntArray
 from posecli_mesh.bodies import BONES, PARENTS, BodyOutput, SkinnedBody
@@ -93,6 +94,7 @@ class AnnyBody(SkinnedBody):
         vertices, heads = found["rest_vertices"] @ self.axes.T, found["rest_bone_heads"] @ self.axes.T
         return vertices, self.gathered @ heads
 
+    @precise
     def forward(self, rotations: Tensor, shape: Tensor) -> BodyOutput:
         """As every body's; rotations become those that count from the package's own rest."""
         above = self.straight[self.chain.parents].clone()

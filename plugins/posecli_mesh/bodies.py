@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from posecli.console import PosecliError
+from posecli.nn.precise import precise
 from posecli.skeleton import flip_pairs_from_names
 from posecli.types import Array, BoolArray, Dataset, FloatArray, People
 from posecli_mesh.skinning import Chain, move, skin
@@ -118,6 +119,7 @@ class SkinnedBody(Body):
     def rest(self, shape: Tensor) -> tuple[Tensor, Tensor]:
         """Vertices (B, V, 3) and where the bones turn (B, P, 3), before any rotation, for `shape` (B, S)."""
 
+    @precise
     def forward(self, rotations: Tensor, shape: Tensor) -> BodyOutput:
         vertices, joints = self.rest(shape)
         if self.pose_directions is not None:

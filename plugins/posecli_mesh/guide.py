@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from posecli.nn.precise import precise
+
 
 class Guide(nn.Module):
     """A heatmap for each keypoint, learnt as the chances of its cells, and the mean place that they give.
@@ -26,12 +28,14 @@ class Guide(nn.Module):
         return logits.float()
 
     @staticmethod
+    @precise
     def places(logits: Tensor) -> Tensor:
         """Mean places (B, K, 2), x and y, from -1 at the left and upper edge of the input to 1 at the others."""
         chances = torch.softmax(logits.flatten(2), dim=2).view(logits.shape)
         across, down = (_cells(length, logits) for length in (logits.shape[-1], logits.shape[-2]))
         return torch.stack([chances.sum(dim=2) @ across, chances.sum(dim=3) @ down], dim=-1)
 
+    @precise
     def loss(self, logits: Tensor, keypoints: Tensor, visible: Tensor, size: tuple[int, int]) -> Tensor:
         """The mean over B K keypoints of the cross entropy against Gaussians at `keypoints` (B, K, 2) in pixels of the
         input, `size` wide and high; 0 for those that are not `visible` (B, K) or not in the picture."""

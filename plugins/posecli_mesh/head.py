@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from posecli.nn.precise import precise
 from posecli_mesh.guide import Guide
 from posecli_mesh.rotations import from_six, to_six
 
@@ -74,10 +75,14 @@ class RegressionHead(nn.Module):
         for _ in range(self.rounds):
             hidden = self.dropout(self.fc1(torch.cat([pooled, pose, shape, camera], dim=1)))
             hidden = self.dropout(self.fc2(hidden))
-            pose, shape = pose + self.decpose(hidden), shape + self.decshape(hidden)
-            camera = camera + self.deccam(hidden)
-        # few numbers, and their squares are small: full precision whatever the features have
-        return Estimate(from_six(pose.float().view(len(pose), -1, 6)), shape.float(), camera.float(), heatmaps)
+            more = self._corrections(hidden)
+            pose, shape, camera = pose + more[0], shape + more[1], camera + more[2]
+        return Estimate(from_six(pose.view(len(pose), -1, 6)), shape, camera, heatmaps)
+
+    @precise
+    def _corrections(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of pose, shape and camera."""
+        return self.decpose(hidden), self.decshape(hidden), self.deccam(hidden)
 
 
 def facing_the_camera(poses: int) -> Tensor:

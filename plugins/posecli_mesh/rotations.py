@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from posecli.nn.precise import precise
+
 SMALL = 1e-6  # squared angle below which series stand in for the closed forms
 
 
@@ -25,6 +27,7 @@ def to_six(matrices: Tensor) -> Tensor:
     return matrices[..., :2].flatten(-2)
 
 
+@precise
 def from_axis_angle(vectors: Tensor) -> Tensor:
     """Matrices (..., 3, 3) from axes times angles in radians (..., 3): Rodrigues' formula, smooth at zero too."""
     squared = vectors.square().sum(-1)

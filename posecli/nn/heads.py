@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from posecli.console import PosecliError
+from posecli.nn.precise import precise
 
 
 class HeatmapHead(nn.Module):
@@ -146,6 +147,7 @@ class RegressionHead(nn.Module):
         self.fc = nn.Linear(in_channels, keypoints * values)
         _normal(self.fc, 0.01)
 
+    @precise
     def forward(self, features: Tensor) -> Tensor:
         """(B, K, values): x and y as fractions of the input's width and height."""
         regressed: Tensor = self.fc(features.mean((2, 3)))
