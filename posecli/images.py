@@ -160,17 +160,17 @@ def _encoded(path: Path, rows: int | None) -> _Encoded:
         content = _content(path)
     except OSError as error:
         raise _unreadable(path, error) from error
-    if not ends_as_jpeg(content):
+    head = content.data
+    plain = _plain_jpeg(head)
+    if not ends_as_jpeg(content, 0 if plain is None else plain.scan):
         raise UnreadableImage(f"{path}: truncated JPEG")
     if not ends_as_png(content):
         raise UnreadableImage(f"{path}: truncated PNG")
-    head = content.data
-    place = _height_place(head)
-    if place is None:
+    if plain is None:
         return _Encoded(path, content, None)
     if rows is not None and _may_stop_early:
-        _shorten(head, place, rows)
-    return _Encoded(path, content, (_number(head, place), _number(head, place + 2)))
+        _shorten(head, plain.height, rows)
+    return _Encoded(path, content, (_number(head, plain.height), _number(head, plain.height + 2)))
 
 
 def _decode(encoded: _Encoded, reduce: int, opaque: bool) -> ImageArray:
@@ -248,11 +248,11 @@ def _unreadable(path: Path, error: OSError) -> UnreadableImage:
     return UnreadableImage(f"{path}: {error.strerror or error}")
 
 
-def ends_as_jpeg(encoded: np.ndarray) -> bool:
-    """Whether a JPEG's end marker FF D9 is there; some cameras pad the file after it."""
+def ends_as_jpeg(encoded: np.ndarray, start: int = 0) -> bool:
+    """Whether a JPEG's end marker FF D9 is there, from `start` on; some cameras pad the file after it."""
     if encoded[:2].tobytes() != b"\xff\xd8":
         return True  # not a JPEG whatever its name says; the decoder judges
-    return encoded[-2:].tobytes() == b"\xff\xd9" or b"\xff\xd9" in encoded[-65536:].tobytes()
+    return encoded[-2:].tobytes() == b"\xff\xd9" or b"\xff\xd9" in encoded[max(start, len(encoded) - 65536) :].tobytes()
 
 
 def ends_as_png(encoded: np.ndarray) -> bool:
@@ -276,8 +276,15 @@ def _shorten(encoded: memoryview, height_place: int, rows: int) -> None:
         encoded[height_place], encoded[height_place + 1] = rows >> 8, rows & 255
 
 
-def _height_place(encoded: memoryview) -> int | None:
-    """Where a plain JPEG has the two bytes of its height (ITU-T T.81, B.2).
+class _PlainJpeg(NamedTuple):
+    """Where a plain JPEG has what is looked for."""
+
+    height: int  # its two bytes, before those of the width
+    scan: int  # the pixels, after all else
+
+
+def _plain_jpeg(encoded: memoryview) -> _PlainJpeg | None:
+    """The places in a plain JPEG (ITU-T T.81, B.2); None for any other file.
 
     In a plain one, rows are coded one after the other, in one scan, and no EXIF turns the picture.
     """
@@ -295,6 +302,6 @@ def _height_place(encoded: memoryview) -> int | None:
         elif 0xC2 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
             return None  # progressive, lossless or arithmetic
         elif kind == 0xDA:
-            return place if encoded[at + 4] == parts else None
+            return None if place is None or encoded[at + 4] != parts else _PlainJpeg(place, at + 2 + length)
         at += 2 + length
     return None

@@ -17,6 +17,7 @@ from posecli.types import ImageArray
 
 KEPT_SUFFIXES = (".jpg", ".jpeg", ".png")
 QUALITY = 92
+MPEG_LIMIT = 2**16
 
 
 def overlay_paths(sources: Sequence[Source], folder: Path) -> dict[Source, Path]:
@@ -81,19 +82,26 @@ def encode(image: ImageArray, suffix: str) -> bytes:
     return bytes(encoded.tobytes())
 
 
+def video_rate(rate: float) -> float:
+    """Frames a second, up to 1000, as MPEG-4 can say them: as a decimal fraction whose numbers are below 2^16."""
+    rounded = (round(rate, decimals) for decimals in (3, 2, 1))
+    return next(value for value, scale in zip(rounded, (1000, 100, 10), strict=True) if value * scale < MPEG_LIMIT)
+
+
 class _Video:
-    """One MPEG-4 video, written beside its final place. Odd widths and heights lose their last line, as MPEG asks."""
+    """One MPEG-4 video, written beside its final place. Odd widths and heights lose their last line, as MPEG asks, and
+    a single line is doubled."""
 
     def __init__(self, frame: Frame, path: Path, size: tuple[int, ...]) -> None:
         self.source = frame.source
         self.path = path
-        self.size = (size[0] - size[0] % 2, size[1] - size[1] % 2)
+        self.size = (max(size[0] - size[0] % 2, 2), max(size[1] - size[1] % 2, 2))
         self._frames = 0
         self._stack = ExitStack()
         self._temporary = self._stack.enter_context(atomic_path(path))
         mute_opencv()  # of a full disk it tells at every frame
         code = cv2.VideoWriter.fourcc(*"mp4v")
-        self._writer = cv2.VideoWriter(str(self._temporary), code, frame.rate or USUAL_RATE, self.size)
+        self._writer = cv2.VideoWriter(str(self._temporary), code, video_rate(frame.rate or USUAL_RATE), self.size)
         if not self._writer.isOpened():
             self.close(keep=False)
             raise RunFailed(f"cannot write the video {path}: this OpenCV has no MPEG-4 encoder; use --no-draw")

@@ -68,6 +68,13 @@ def test_a_schedule_counts_what_the_network_sees() -> None:
     assert (train_fields(summary())["epochs"], train_fields(summary(), "pictures")["epochs"]) == (130, 300)
 
 
+def test_crowds_are_looked_at_in_part() -> None:
+    """Every pair of many keypoints of many people would not fit into memory."""
+    points = np.zeros((200_000, 133, 2), np.float32)
+    points[:, 1, 1] = 100
+    assert uprightness(points) == pytest.approx(1)
+
+
 def test_processes_share_the_steps_and_not_the_epochs() -> None:
     alone, shared = train_fields(summary(instances=1000)), train_fields(summary(instances=1000), processes=4)
     assert shared["epochs"] == alone["epochs"]

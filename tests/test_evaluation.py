@@ -334,6 +334,41 @@ def scored(tmp_path: Path) -> tuple[Path, Path]:
     return results, truth
 
 
+@pytest.mark.parametrize(
+    ("folders", "scores", "note"),
+    [
+        (["a"], 1.0, "the pictures themselves"),
+        (["a", "b"], 1.0, "others of the same names come after"),
+        (["b", "a"], 1.0, "and before"),
+        (["b", "c"], None, "two that are as near"),
+    ],
+)
+def test_pictures_of_one_name_are_told_apart_by_their_folders(
+    tmp_path: Path, folders: list[str], scores: float | None, note: str
+) -> None:
+    truth = tmp_path / "ann.json"
+    right = write_truth(truth)
+    document = json.loads(truth.read_text())
+    for image in document["images"]:
+        image["file_name"] = f"a/{image['file_name']}"
+        (tmp_path / "a").mkdir(exist_ok=True)
+        (tmp_path / image["file_name"]).touch()
+    truth.write_text(json.dumps(document))
+    predictions = []
+    for folder in folders:
+        for one in right:
+            wrong = dataclasses.replace(one.people, keypoints=one.people.keypoints + 90)
+            people = one.people if folder == "a" else wrong
+            predictions.append(Prediction(f"pictures/{folder}/{one.id}.jpg", people))
+    results = tmp_path / "results.jsonl"
+    write_results(results, predictions, ResultsHeader(SKELETON))
+    if scores is None:
+        with pytest.raises(PosecliError, match="none of the"):
+            evaluate_results(results, truth, ["pck"])
+    else:
+        assert evaluate_results(results, truth, ["pck"]).scores[0].value == scores, note
+
+
 def test_a_results_file_is_scored_by_a_process_of_its_own(scored: tuple[Path, Path]) -> None:
     results, truth = scored
     arguments = ["eval", str(results), "--data", str(truth), "--metric", "ap", "--metric", "pck@0.2:torso", "--json"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import cv2
@@ -195,6 +196,21 @@ def test_damaged_jpegs_are_judged_alike(tmp_path: Path, monkeypatch: pytest.Monk
     assert outcomes[0] == outcomes[1]
 
 
+@pytest.mark.parametrize("decoder", ["simplejpeg", "OpenCV"])
+def test_the_end_of_a_thumbnail_is_not_the_picture_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoder: str
+) -> None:
+    """Photoshop keeps a small JPEG before the large one."""
+    path = textured(tmp_path / "noise.jpg")
+    whole, small = path.read_bytes(), cv2.imencode(".jpg", picture(32, 24))[1].tobytes()
+    body = b"Photoshop 3.0\0" + b"8BIM\x04\x0c\0\0" + small
+    path.write_bytes((whole[:2] + b"\xff\xed" + struct.pack(">H", len(body) + 2) + body + whole[2:])[:-3000])
+    if decoder == "OpenCV":
+        monkeypatch.setattr(images, "_plain_decoder", lambda: None)
+    with pytest.raises(UnreadableImage, match="truncated"):
+        read_image(path)
+
+
 def test_only_processes_without_a_voice_stop_early(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The decoder complains of rows that are left, so others read on."""
     assert len(read_image(textured(tmp_path / "noise.jpg"), rows=20)) == 230
@@ -206,4 +222,4 @@ def test_only_processes_without_a_voice_stop_early(tmp_path: Path, capfd: pytest
     [b"", b"\xff\xd8", b"\xff\xd8\xff\xe0\xff\xff" + bytes(20), b"\xff\xd8\xff\xda" + bytes(20), bytes(50)],
 )
 def test_headers_that_are_none(head: bytes) -> None:
-    assert images._height_place(memoryview(head)) is None
+    assert images._plain_jpeg(memoryview(head)) is None

@@ -336,11 +336,17 @@ def test_a_video_that_the_disk_has_no_room_for_is_said_and_vanishes(tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("rate", [0.5, 7.3, 24000 / 1001, 1000.0])
+@pytest.mark.parametrize("rate", [0.5, 7.3, 24000 / 1001, 65.777, 119.883, 240.0137, 1000.0])
 @pytest.mark.parametrize("frames", [1, 40])
 def test_whole_videos_are_kept_at_any_rate(rate: float, frames: int, tmp_path: Path) -> None:
     write_overlay(tmp_path, [np.full((61, 81, 3), index, np.uint8) for index in range(frames)], rate)
     assert len(list(Reader(find_sources([str(tmp_path / "clip.mp4")])))) == frames
+
+
+@pytest.mark.parametrize("shape", [(1, 64), (64, 1), (1, 1)])
+def test_videos_of_one_line_are_drawn_too(shape: tuple[int, int], tmp_path: Path) -> None:
+    write_overlay(tmp_path, [np.full((*shape, 3), 99, np.uint8)])
+    assert len(list(Reader(find_sources([str(tmp_path / "clip.mp4")])))) == 1
 
 
 def test_overlays_have_names_of_their_own(tmp_path: Path) -> None:

@@ -318,6 +318,56 @@ def test_more_epochs_by_resume_know_the_best_so_far(tmp_path: Path) -> None:
     assert checkpoint.load_checkpoint(tmp_path / "best.safetensors")[1].epoch == 2
 
 
+def test_new_optimizer_settings_hold_after_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(tiny.experiment(epochs=1, optimizer={"lr": 0.01}), tmp_path, device="cpu")
+    seen: list[tuple[Any, ...]] = []
+    run_all = training.Training.run_all
+
+    def look(self: training.Training) -> None:
+        group = self.optimizers["model"].param_groups[0]
+        state = next(iter(self.optimizers["model"].state.values()))
+        seen.append((group["weight_decay"], group["factor"], group["betas"], float(state["step"])))
+        run_all(self)
+
+    monkeypatch.setattr(training.Training, "run_all", look)
+    changed = {"lr": 0.01, "weight_decay": 0.5, "factors": {"model": 0.1}, "betas": (0.5, 0.9)}
+    run = train(tiny.experiment(epochs=2, optimizer=changed), tmp_path, device="cpu", resume=True)
+    assert seen == [(0.5, 0.1, (0.5, 0.9), run.step / 2)]  # the steps so far are kept
+
+
+def test_the_best_file_and_its_scores_stay_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a killed run had written better weights than its last checkpoint knows of."""
+
+    class Killed(BaseException):
+        pass
+
+    train_epoch = training.Training._train_epoch
+
+    def killed(self: training.Training) -> None:
+        if self.run.epoch == 3:
+            raise Killed
+        train_epoch(self)
+
+    fields = {"epochs": 4, "eval_every": 1, "save_every": 4}
+    train(tiny.experiment(**{**fields, "epochs": 1}, optimizer={"lr": 0.05}), tmp_path, device="cpu")
+    monkeypatch.setattr(training.Training, "_train_epoch", killed)
+    with pytest.raises(Killed):
+        train(tiny.experiment(**fields, optimizer={"lr": 0.05}), tmp_path, device="cpu", resume=True)
+    monkeypatch.undo()
+    left = checkpoint.read_header(tmp_path / "best.safetensors")
+    assert left.epoch > 1
+    run = train(tiny.experiment(**fields, optimizer={"lr": 3.0}), tmp_path, device="cpu", resume=True)
+    header = checkpoint.read_header(tmp_path / "best.safetensors")
+    assert (run.best_epoch, run.best) == (header.epoch, header.scores) == (left.epoch, left.scores)
+
+
+def test_without_its_file_there_is_no_best(tmp_path: Path) -> None:
+    train(tiny.experiment(epochs=1), tmp_path, device="cpu")
+    (tmp_path / "best.safetensors").unlink()
+    run = train(tiny.experiment(epochs=2, eval_every=1, optimizer={"lr": 1.0}), tmp_path, device="cpu", resume=True)
+    assert run.best_epoch == checkpoint.read_header(tmp_path / "best.safetensors").epoch == 2
+
+
 def test_a_used_folder_is_refused(tmp_path: Path) -> None:
     trained(tmp_path, epochs=1)
     with pytest.raises(PosecliError, match="already holds a run: go on with it by --resume"):
@@ -490,6 +540,27 @@ def test_ctrl_c_while_scoring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     resumed = train(tiny.experiment(**EVERYTHING), tmp_path / "stopped", device="cpu", resume=True)
     assert_equal(load_file(tmp_path / "stopped/last.safetensors"), trained(tmp_path / "whole", **EVERYTHING))
     assert resumed.scored == 3
+
+
+def test_ctrl_c_while_the_best_weights_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save = training.save_weights
+
+    def interrupted(path: Path, *arguments: Any) -> None:
+        if path.name == "best.safetensors":
+            os.kill(os.getpid(), signal.SIGINT)
+        save(path, *arguments)
+
+    monkeypatch.setattr(training, "save_weights", interrupted)
+    with pytest.raises(Stopped, match="while scoring"):
+        train(tiny.experiment(epochs=1), tmp_path, device="cpu")
+    monkeypatch.undo()
+    run = train(tiny.experiment(epochs=1), tmp_path, device="cpu", resume=True)
+    header = checkpoint.read_header(tmp_path / "best.safetensors")
+    assert (header.epoch, header.scores) == (run.best_epoch, run.best)
+
+
+def test_an_epoch_of_which_nothing_is_left_has_no_loss() -> None:
+    assert math.isnan(training.Meter().loss)
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:

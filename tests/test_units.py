@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from posecli.skeleton import Skeleton
+from posecli.suppression import oks_matrix
 from posecli.types import Dataset, People, Prediction
 from posecli.units import PersonUnits
 from posecli_topdown.config import HeatmapConfig
@@ -62,3 +63,18 @@ def test_same_people_are_suppressed(method: str, rows: bool, kept: int, note: st
     if method == "soft-oks":
         assert finished.people.instance_scores is not None
         assert min(finished.people.instance_scores) < 0.6
+
+
+def test_people_are_as_large_as_their_crops_to_suppression() -> None:
+    """As to the reference: the box grown by the padding and to the input's aspect. By the bare box both would stay."""
+    config = HeatmapConfig(backbone={"use": "resnet", "depth": 18}, input_size=(64, 64))
+    model = config.build(SKELETON)
+    first = np.array([[20.0, 20.0], [20.0, 90.0]])
+    points = np.stack([first, first + (3, 0)])
+    boxes = np.array([[10.0, 10, 40, 110]] * 2)  # 30 × 100, and cut out 125 × 125
+    people = People(points, np.ones((2, 2)), boxes, np.array([0.9, 0.8]))
+    areas = [np.full(2, area) for area in (30.0 * 100, 125.0 * 125)]
+    bare, cut = (oks_matrix(people, people, (0.05, 0.05), (area, area))[0, 1] for area in areas)
+    assert bare < 0.9 < cut
+    (finished,) = model.finish([Prediction("a", people[row : row + 1]) for row in range(2)])
+    assert len(finished.people) == 1

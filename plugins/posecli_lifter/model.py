@@ -160,7 +160,8 @@ class Lifter(Algorithm):
     ) -> dict[str, Tensor]:
         """What the units without any known joint teach; nothing while training warms up."""
         labelled = known.flatten(1).sum(dim=1) > 0
-        started = float(not self.training or self.steps > semi.warmup)  # this step is counted already
+        # this step is counted already, if frozen layers do not count at all
+        started = float(not self.training or semi.warmup == 0 or self.steps > semi.warmup)
         half = view.size[:, :1] / 2
         focal, center = view.camera()
         intrinsics = torch.cat([focal / half, (center - view.size / 2) / half, distortion[:, LENS]], dim=1)

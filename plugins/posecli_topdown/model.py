@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from posecli import geometry
 from posecli.algorithm import Algorithm, Transform, merge
 from posecli.batch import Batch
 from posecli.codecs.codec import Codec
@@ -136,8 +138,18 @@ class TopDown(Algorithm):
         sigmas, method = self.skeleton.sigmas, self.suppression.method
         if method == "none" or sigmas is None or "row" in people.extra or len(people) < 2:
             return people
+        areas = self._crop_areas(people)
         if method == "oks":
-            return people[oks_nms(people, sigmas, self.suppression.threshold)]
-        rows, scores = soft_oks_nms(people, sigmas, self.suppression.threshold)
+            return people[oks_nms(people, sigmas, self.suppression.threshold, areas)]
+        rows, scores = soft_oks_nms(people, sigmas, self.suppression.threshold, areas)
         kept = people[rows]
         return People(kept.keypoints, kept.scores, kept.boxes, scores, kept.extra)
+
+    def _crop_areas(self, people: People) -> FloatArray | None:
+        """How large the people are to suppression (N,), square pixels of the picture: what is cut out for them."""
+        if people.boxes is None:
+            return None
+        transform = self.evaluation_transform
+        _, scales = geometry.box_center_scale(people.boxes.astype(np.float64), transform.padding)
+        aspect = transform.size[0] / transform.size[1]
+        return np.array([math.prod(geometry.fit_aspect((wide, high), aspect)) for wide, high in scales.tolist()])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -73,6 +74,8 @@ def train(
     given += [f"train.epochs={epochs}"] if epochs is not None else []
     folder = _resumed_folder(out) if resume else out
     console.output.quiet = console.output.quiet or nproc > 1  # the first of the processes will tell it
+    if resume:
+        _tell_unread(folder, {"--algo": algo, "--config": config, "--data": data, "--init": init})
     experiment = _experiment(algo, config, data, given, folder if resume else None)
     from posecli import distributed
 
@@ -92,6 +95,13 @@ def train(
             again = shlex.join(["posecli", "train", "--resume", *(["--out", str(out)] if out else [])])
             console.warn(f"{stopped}; go on with: {again}")
         raise SystemExit(STOPPED) from None
+
+
+def _tell_unread(folder: Path | None, options: Mapping[str, object]) -> None:
+    """Say which options a run that is resumed does not read again: whoever repeats a command line need not know."""
+    given = [name for name, value in options.items() if value is not None]
+    if folder is not None and (folder / "config.yaml").is_file() and given:
+        _tell(f"{folder} goes on as its config.yaml says; not read again: {', '.join(given)}")
 
 
 def _resumed_folder(out: Path | None) -> Path | None:
