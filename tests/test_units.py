@@ -70,7 +70,7 @@ def test_people_are_as_large_as_their_crops_to_suppression() -> None:
     config = HeatmapConfig(backbone={"use": "resnet", "depth": 18}, input_size=(64, 64))
     model = config.build(SKELETON)
     first = np.array([[20.0, 20.0], [20.0, 90.0]])
-    points = np.stack([first, first + (3, 0)])
+    points = np.stack([first, first + np.array([3.0, 0.0])])
     boxes = np.array([[10.0, 10, 40, 110]] * 2)  # 30 × 100, and cut out 125 × 125
     people = People(points, np.ones((2, 2)), boxes, np.array([0.9, 0.8]))
     areas = [np.full(2, area) for area in (30.0 * 100, 125.0 * 125)]
