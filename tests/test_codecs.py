@@ -241,8 +241,9 @@ def loop_decode(heatmap: np.ndarray, variant: Variant) -> tuple[float, float]:
         xy = (xy - log[y, x - 1] - log[y - 1, x] + log[y - 1, x - 1]) / 2
         hessian = np.array([[xx, xy], [xy, yy]]) + np.finfo(np.float32).eps * np.eye(2)
         x, y = x - 1, y - 1
-    step = -np.linalg.solve(hessian, slope)
-    return x + step[0], y + step[1]
+    moved_x, moved_y = (x, y) - np.linalg.solve(hessian, slope)
+    inside = -1 < moved_x < width and -1 < moved_y < height  # as ours: elsewhere there is no peak
+    return (moved_x, moved_y) if inside else (x, y)
 
 
 def maps_with_maxima_everywhere() -> Tensor:
@@ -262,6 +263,19 @@ def test_decode_equals_loops_on_every_cell(variant: Variant, smooth: bool) -> No
     expected = np.array([loop_decode(heatmap, variant) for heatmap in heatmaps[0].numpy()]) * codec.cell
     error = np.abs(keypoints[0].numpy() - expected) / np.maximum(1, np.abs(expected))
     assert error.max() < 1e-5  # relative: a Newton step on noise can be long
+
+
+@pytest.mark.parametrize("variant", ["dark", "udp"])
+def test_maps_without_a_peak_give_places_on_the_map(variant: Variant) -> None:
+    """As of a network that has learnt little; Taylor steps on them go anywhere."""
+    codec = Heatmap((192, 256), (48, 64), 2.0, variant)
+    generator = torch.Generator().manual_seed(0)
+    slopes = torch.linspace(0, 1, 48)[None, None, None] + torch.linspace(0, 1, 64)[None, None, :, None]
+    maps = slopes + 1e-3 * torch.rand(1, 500, 64, 48, generator=generator)
+    maps[:, 250:] = torch.rand(1, 250, 64, 48, generator=generator)
+    keypoints, _ = codec.decode(maps)
+    assert (keypoints > -4.1).all()
+    assert (keypoints < torch.tensor([192.0, 256.0]) + 4.1).all()
 
 
 # --- what must hold for any keypoints ---------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ def refine_dark(locations: Tensor, heatmaps: Tensor, kernel: int = 11) -> Tensor
     x, y = locations.unbind(-1)
     inside = (x > 1) & (x < width - 2) & (y > 1) & (y < height - 2)
     curved = (curve_xx * curve_yy - curve_xy**2).abs() > FLAT
-    return _move(locations, step, inside & curved)
+    return _move(locations, step, inside & curved, (width, height))
 
 
 def refine_dark_udp(locations: Tensor, heatmaps: Tensor, kernel: int = 11) -> Tensor:
@@ -86,7 +86,8 @@ def refine_dark_udp(locations: Tensor, heatmaps: Tensor, kernel: int = 11) -> Te
     curve_yy = down - 2 * here + up + damping
     curve_xy = (down_right - right - down + 2 * here - left - up + up_left) / 2
     step = _newton_step(slope_x, slope_y, curve_xx, curve_yy, curve_xy)
-    return _move(locations, step, (locations >= 0).all(dim=-1))
+    height, width = heatmaps.shape[-2:]
+    return _move(locations, step, (locations >= 0).all(dim=-1), (width, height))
 
 
 def refine_vector(locations: Tensor, vectors: Tensor, kernel: int) -> Tensor:
@@ -96,7 +97,7 @@ def refine_vector(locations: Tensor, vectors: Tensor, kernel: int) -> Tensor:
     cells = (locations.long()[..., None] + torch.arange(-2, 3, device=vectors.device)).clamp(0, last)
     left2, left, here, right, right2 = blurred.gather(-1, cells).clamp(1e-3, 50).log().unbind(-1)
     step = -((right - left) / 2) / (1e-9 + (right2 - 2 * here + left2) / 4)
-    return _move(locations[..., None], step[..., None], locations >= 0)[..., 0]
+    return _move(locations[..., None], step[..., None], locations >= 0, (last + 1,))[..., 0]
 
 
 def blur(heatmaps: Tensor, kernel: int) -> Tensor:
@@ -154,7 +155,11 @@ def _newton_step(slope_x: Tensor, slope_y: Tensor, curve_xx: Tensor, curve_yy: T
     return torch.stack([step_x, step_y], dim=-1)
 
 
-def _move(locations: Tensor, step: Tensor, where: Tensor) -> Tensor:
-    """Locations (..., D) plus finite steps, where allowed (...)."""
-    allowed = where[..., None] & torch.isfinite(step).all(dim=-1, keepdim=True)
-    return locations + torch.where(allowed, step, 0).to(locations.dtype)
+def _move(locations: Tensor, step: Tensor, where: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Locations (..., D) plus steps, where allowed (...): not those that leave the map, `size` (D) cells wide and high.
+
+    Where the map has no peak at the location, a Taylor step is of any length, or NaN.
+    """
+    moved = locations + step
+    inside = ((moved > -1) & (moved < constant(size, moved))).all(dim=-1)
+    return torch.where((where & inside)[..., None], moved.to(locations.dtype), locations)
