@@ -239,9 +239,13 @@ def load_catalog() -> Catalog:
     if os.environ.get("POSECLI_TRACE_PLUGINS") == "1":
         loader.manager.trace.root.setwriter(lambda line: sys.stderr.write(line))
         loader.manager.enable_tracing()
-    wanted = _wanted()
-    for point in _entry_points():
+    wanted, points = _wanted(), _entry_points()
+    for point in points:
         loader.load(point, wanted)
+    installed = {point.name for point in points}
+    for name in sorted((wanted or set()) - installed):
+        reason = f"POSECLI_PLUGINS names it, and it is not installed; {suggest(name, installed)}"
+        loader.plugins.append(Plugin(name, "", "", "", "failed", reason))
     return Catalog(
         loader.manager, tuple(loader.plugins), loader.components, loader.owners, tuple(dict.fromkeys(loader.folders))
     )

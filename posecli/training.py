@@ -6,7 +6,7 @@ import math
 import platform
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
@@ -195,6 +195,7 @@ class Training:
         self.pending: list[tuple[Sequence[Sample], dict[str, Tensor]]] = []  # losses not yet looked at
         self.steps_per_epoch = math.ceil(len(self.loader) / config.accumulate)
         self.meter = Meter()
+        self.begun: Meter | None = None  # of the epoch in which a resumed run was stopped
         self.rate = 0.0  # the learning rate of the last step
         self.began = (time.monotonic(), 0)  # when, and at which step, this process began
 
@@ -229,7 +230,8 @@ class Training:
         if self.config.freeze_norm:
             _freeze_norm(run.algorithm)
         self.loader.set_epoch(run.epoch, skip=run.batch)
-        self.meter = Meter()
+        self.meter = self.begun or Meter()
+        self.begun = None
         together = self.config.batch_size * distributed.world()
         label = f"epoch {run.epoch + 1}/{self.config.epochs}"
         with console.progress(len(self.loader) * together, label, "img") as bar:
@@ -348,7 +350,7 @@ class Training:
         if not meter.units and not run.batch:
             raise RunFailed(f"not one picture of {len(self.units)} could be read: {'; '.join(self.loader.skipped[:3])}")
         seconds = meter.seconds()
-        speed = meter.units * distributed.world() / seconds
+        speed = (meter.units - meter.before) * distributed.world() / seconds
         values = {"loss": meter.loss, "lr": self.rate, "images_per_second": speed, "seconds": seconds}
         run.epoch += 1
         run.batch = 0
@@ -495,6 +497,7 @@ class Training:
             "best": run.best,
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "scaler": self.scaler.state_dict(),
+            "losses": {"units": self.meter.units, "sums": self.meter.sums} if run.batch else None,
             "average": None if self.average is None else self.average.state(),
             "randoms": randoms,
             "threads": torch.get_num_threads(),
@@ -529,6 +532,8 @@ class Training:
         self.scaler.load_state_dict(state["scaler"])
         if self.average is not None and state["average"] is not None:
             self.average.restore(**state["average"])
+        if run.batch and state.get("losses"):
+            self.begun = Meter(**state["losses"])
         if len(state["randoms"]) == distributed.world():
             set_random_state(state["randoms"][distributed.rank()], run.device)
         if self.first:
@@ -601,9 +606,10 @@ class Training:
 class Meter:
     """Sums losses over an epoch."""
 
-    def __init__(self) -> None:
-        self.units = 0
-        self.sums: dict[str, float] = {}
+    def __init__(self, units: int = 0, sums: Mapping[str, float] | None = None) -> None:
+        """Of an epoch that another process began, what it had: so many units, and the sums over them."""
+        self.units = self.before = units
+        self.sums = dict(sums or {})
         self.recent = math.nan  # the sum of the losses of the batch looked at last
         self._began = time.monotonic()
 

@@ -22,7 +22,7 @@ from posecli.datasets.config import CocoConfig, DeepLabCutConfig, LspConfig, Spl
 from posecli.datasets.deeplabcut import deeplabcut_dataset
 from posecli.datasets.detect import detect_dataset
 from posecli.datasets.lsp import lsp_dataset
-from posecli.datasets.pictures import PicturePaths, picture_size
+from posecli.datasets.pictures import PicturePaths, find_pictures, picture_size
 from posecli.datasets.regions import Regions, decompress, trace_runs
 from posecli.datasets.split import split_indices
 from posecli.datasets.wholebody import wholebody_dataset
@@ -654,3 +654,11 @@ def test_detect_sample_files(shared: Path) -> None:
     folder = shared / "data/format-samples/coco"
     assert detect_dataset(folder / "test_coco.json")[0].name == "coco"
     assert detect_dataset(folder / "test_coco_wholebody.json")[0].name == "coco-wholebody"
+
+
+def test_links_to_pictures_that_were_moved_are_told(tmp_path: Path) -> None:
+    """As of a converted folder that was copied to another depth."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").symlink_to("../../gone/a.png")
+    with pytest.raises(PosecliError, match=r"images/a\.png is a link to .*gone/a\.png, which is not there.*--copy"):
+        find_pictures(tmp_path / "train.json", ["a.png"], None)

@@ -180,6 +180,15 @@ def test_processes_that_lose_another_stop_in_one_line(run_folder: Path, tmp_path
     assert not (tmp_path / "out").exists()
 
 
+def test_a_file_of_the_user_s_is_not_replaced(here: Path) -> None:
+    """Only overlays of an earlier job are."""
+    Path("album").mkdir()
+    Path("album/0.png").write_bytes(b"mine")
+    with pytest.raises(PosecliError, match=r"the overlay album/0\.png would replace a file of that name"):
+        call("photos/0.png", "--out", "album", "--device", "cpu")
+    assert [(path.name, path.read_bytes()) for path in Path("album").iterdir()] == [("0.png", b"mine")]
+
+
 def test_an_old_folder_is_told(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for told in (False, True):
         call("photos/0.png", "--out", "again", "--no-draw", "--device", "cpu")

@@ -47,6 +47,10 @@ def trained(folder: Path, **fields: Any) -> Weights:
     return load_file(folder / "last.safetensors")
 
 
+def epoch_losses(folder: Path) -> list[float]:
+    return [record["loss"] for record in runs.Log(folder).records() if record["kind"] == "epoch"]
+
+
 def assert_equal(first: Weights, second: Weights) -> None:
     """Bit for bit."""
     assert first.keys() == second.keys()
@@ -517,6 +521,7 @@ def test_ctrl_c_saves_after_a_step_and_resume_equals_an_uninterrupted_run(
     for name in ("last.safetensors", "best.safetensors"):
         assert_equal(load_file(tmp_path / "stopped" / name), load_file(tmp_path / "whole" / name))
     assert (resumed.step, resumed.best, resumed.best_epoch) == (whole.step, whole.best, whole.best_epoch)
+    assert epoch_losses(tmp_path / "stopped") == pytest.approx(epoch_losses(tmp_path / "whole"))
     logs = [runs.Log(tmp_path / name).records() for name in ("stopped", "whole")]
     assert [(r["kind"], r["epoch"], r["step"]) for r in logs[0]] == [
         (r["kind"], r["epoch"], r["step"]) for r in logs[1]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from posecli.lifting import Lifting
     from posecli.predictor import Predictor
     from posecli.skeleton import Skeleton
+    from posecli.sources import Source
 
 DEFAULT_MODEL = "runs/latest"
 Track = Literal["auto", "oks", "iou", "none"]
@@ -96,11 +97,11 @@ def infer(
     folder = out or _new_folder()
     context.with_resource(output_folder(folder))
     from posecli import distributed
-    from posecli.inference import RESULTS, infer_results, stopping
     from posecli.inference import infer as run
+    from posecli.inference import infer_results, stopping
 
-    if (folder / RESULTS).exists() and not distributed.launched():
-        console.note(f"{folder} holds the results of an earlier job: files of the same names are replaced, others stay")
+    if not distributed.launched():  # once, before any process writes
+        _look_at(folder, found_sources if draw else [])
     if nproc > 1:
         raise typer.Exit(_launch(nproc, folder))
     from posecli.detection import DEFAULT_DETECTOR
@@ -137,6 +138,20 @@ def infer(
         _report(found, folder, json)
     if found.stopped:
         raise typer.Exit(console.STOPPED)
+
+
+def _look_at(folder: Path, drawn: Sequence[Source]) -> None:
+    """Say when an earlier job's files will be replaced. Raises PosecliError where an overlay of the sources that are
+    drawn would take the place of a file that no job has written."""
+    from posecli.inference import RESULTS
+    from posecli.overlays import overlay_paths
+
+    if (folder / RESULTS).exists():
+        console.note(f"{folder} holds the results of an earlier job: files of the same names are replaced, others stay")
+        return
+    taken = next((path for path in overlay_paths(drawn, folder).values() if path.exists()), None)
+    if taken is not None:
+        raise PosecliError(f"the overlay {taken} would replace a file of that name: choose another folder with --out")
 
 
 def _results_file(sources: Sequence[str]) -> Path | None:

@@ -50,8 +50,8 @@ def detect_dataset(path: Path, seed: int = 0) -> Found:
         path = path.parent
     if path.is_file():
         raise PosecliError(
-            f"{path}: its format is not told by itself; name it, and alike for data.val: "
-            f"--set 'data.train={{use: FORMAT, path: {path}}}' (formats: posecli list datasets)"
+            f"{path}: its format is not told by itself; convert it by posecli convert FORMAT {path} FOLDER, or train "
+            f"with --set 'data.train={{use: FORMAT, path: {path}}}', and alike for data.val (see posecli list datasets)"
         )
     if not path.is_dir():
         raise PosecliError(f"{path}: no such file or folder")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -90,6 +91,12 @@ def find_pictures(
         for place in places:
             if name and (place / name).is_file():
                 return place
+    link = next((place / name for name in tried for place in places if name and (place / name).is_symlink()), None)
+    if link is not None:
+        raise PosecliError(
+            f"{annotations}: the picture {link} is a link to {os.readlink(link)}, which is not there from here: it was "
+            "moved; convert the data again, or with --copy, which makes no links"
+        )
     looked = ", ".join(str(place) for place in places if place.is_dir())
     others = f" (nor are {len(tried) - 1} others)" if len(tried) > 1 else ""
     raise PosecliError(
