@@ -456,6 +456,13 @@ def test_what_is_missing_or_does_not_fit(
     assert re.search(message, str(ran.exception)), ran.exception
 
 
+@pytest.mark.parametrize("value", ["nan", "7", "-1"])
+def test_the_box_threshold_is_a_share(app: typer.Typer, value: str) -> None:
+    ran = CliRunner().invoke(app, ["--box-threshold", value])
+    assert ran.exit_code == console.WRONG_INPUT
+    assert f"{value} is not a number from 0 to 1" in ran.output
+
+
 def test_a_results_file_of_another_skeleton(app: typer.Typer, scored: tuple[Path, Path], tmp_path: Path) -> None:
     other = tmp_path / "other.jsonl"
     people = People(np.zeros((1, 2, 2)), np.ones((1, 2)))

@@ -152,6 +152,22 @@ def test_wrong_input_gets_one_line_and_code_2(here: Path, arguments: list[str], 
     assert not Path("wrong").exists()
 
 
+@pytest.mark.parametrize(
+    ("value", "message", "note"),
+    [
+        ("nan", "nan is not a number from 0 to 1", "nothing is below or above it"),
+        ("7", "7 is not a number from 0 to 1", "no score is so high"),
+        ("-0.1", "-0.1 is not a number from 0 to 1", "all scores are higher"),
+        ("inf", "inf is not a number from 0 to 1", "endless"),
+    ],
+)
+@pytest.mark.parametrize("option", ["--box-threshold", "--threshold"])
+def test_thresholds_are_shares(option: str, value: str, message: str, note: str) -> None:
+    with pytest.raises(typer.BadParameter, match=message) as caught:
+        call("photos", option, value)
+    assert caught.value.exit_code == 2, note
+
+
 @pytest.mark.parametrize("more", [[], ["--strict"], ["--nproc", "2"]], ids=["", "strict", "two processes"])
 def test_where_nothing_could_be_read_no_folder_is_left(run_folder: Path, tmp_path: Path, more: list[str]) -> None:
     for name in ("bad.jpg", "broken.mp4"):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from posecli import console
+from posecli.commands.options import share
 from posecli.console import PosecliError
 
 if TYPE_CHECKING:
@@ -43,7 +44,9 @@ def evaluate(
     boxes: Annotated[
         Path | None, typer.Option("--boxes", help="COCO detections JSON to look into instead of the true boxes.")
     ] = None,
-    box_threshold: Annotated[float, typer.Option(help="Detections with a lower score are left out.")] = 0.0,
+    box_threshold: Annotated[
+        float, typer.Option(callback=share, help="Detections with a lower score are left out.")
+    ] = 0.0,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for results.jsonl and scores.json.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     batch_size: Annotated[int | None, typer.Option(min=1, help="Inputs predicted at once.")] = None,

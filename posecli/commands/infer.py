@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from posecli import console
+from posecli.commands.options import share
 from posecli.console import PosecliError, counted
 
 if TYPE_CHECKING:
@@ -69,8 +70,11 @@ def infer(
             "--boxes", help="COCO detections JSON by file name or image id, instead; frames of videos as clip.mp4#12."
         ),
     ] = None,
-    box_threshold: Annotated[float, typer.Option(help="People detected with a lower score are left out.")] = 0.5,
-    threshold: Annotated[float, typer.Option(help="Keypoints that score lower are not drawn.")] = 0.3,
+    box_threshold: Annotated[
+        float,
+        typer.Option(callback=share, help="People detected with a lower score are left out."),
+    ] = 0.5,
+    threshold: Annotated[float, typer.Option(callback=share, help="Keypoints that score lower are not drawn.")] = 0.3,
     draw: Annotated[bool, typer.Option("--draw/--no-draw", help="Write overlays.")] = True,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at a picture that cannot be read.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
