@@ -5,8 +5,8 @@ Nothing here goes to the network unless the user asked for a detector or a publi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from posecli.algorithm import Algorithm, Transform
 from posecli.batch import Batch
 from posecli.console import PosecliError
-from posecli.interop.detections import PERSON, read_detections
+from posecli.interop.detections import PERSON, choose_detections, looked_into, read_detections
 from posecli.nn.pretrained import download
 from posecli.plugins import suggest
 from posecli.skeleton import house_skeleton
@@ -38,18 +38,25 @@ class BoxFile:
 
     path: Path
     boxes: Mapping[str, Boxes]
+    left_out: Mapping[str, int] = field(default_factory=dict)  # how many of the file's boxes are not there, by reason
+
+    def key(self, name: str) -> str | None:
+        """What the file calls a picture: its name as given, its file name, the name's stem, or the number in the stem.
+
+        None where it says nothing about the picture.
+        """
+        return next((key for key in picture_keys(name) if key in self.boxes), None)
 
     def find(self, name: str) -> Boxes:
-        """The boxes of a picture: by its name as given, its file name, the name's stem, or the number in the stem.
-
-        None in the file: zero boxes.
-        """
-        key = next((key for key in picture_keys(name) if key in self.boxes), None)
+        """The boxes of a picture; zero where the file says nothing about it."""
+        key = self.key(name)
         return (np.zeros((0, 4)), np.zeros(0)) if key is None else self.boxes[key]
 
-    def knows(self, name: str) -> bool:
-        """Whether the file says anything about a picture."""
-        return any(key in self.boxes for key in picture_keys(name))
+    def note(self, keys: Collection[str]) -> str:
+        """How many of the file's boxes are looked into where these are the pictures, and why not the others."""
+        kept = sum(len(scores) for key, (_, scores) in self.boxes.items() if key in keys)
+        others = sum(len(scores) for _, scores in self.boxes.values()) - kept
+        return looked_into(self.path, kept, {**self.left_out, "of other pictures": others})
 
 
 def picture_keys(name: str) -> list[str]:
@@ -61,19 +68,19 @@ def picture_keys(name: str) -> list[str]:
 
 
 def read_boxes(path: Path, threshold: float = 0.0) -> BoxFile:
-    """The boxes of people in a COCO detections file, or in an annotation file.
+    """The boxes in a COCO detections file, or in an annotation file: people, animals, or whatever it has boxes of.
 
-    Other categories than person (1) and scores below `threshold` are left out; a box without a score counts as certain.
-    Raises PosecliError.
+    Of a file with persons (category 1) and others the persons are taken. Scores below `threshold` and boxes without
+    area are left out; a box without a score counts as certain. Raises PosecliError.
     """
-    gathered: dict[str, list[list[float]]] = {}
-    for found in read_detections(path):
-        rows = gathered.setdefault(str(found.image_id if found.file_name is None else found.file_name), [])
-        score = 1.0 if found.score is None else found.score
-        if found.category == PERSON and score >= threshold:
-            rows.append([*found.box, score])
+    detections = read_detections(path)
+    persons = (PERSON,) if any(found.category == PERSON for found in detections) else None
+    kept, left_out = choose_detections(detections, threshold, persons)
+    gathered: dict[str, list[list[float]]] = {str(found.picture): [] for found in detections}
+    for found in kept:
+        gathered[str(found.picture)].append([*found.box, found.score])
     arrays = {key: np.asarray(values, np.float64).reshape(-1, 5) for key, values in gathered.items()}
-    return BoxFile(path, {key: (values[:, :4], values[:, 4]) for key, values in arrays.items()})
+    return BoxFile(path, {key: (values[:, :4], values[:, 4]) for key, values in arrays.items()}, left_out)
 
 
 # --- published weights ------------------------------------------------------------------------------------------------

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,7 +18,7 @@ from posecli.console import PosecliError, few
 from posecli.data import Loader, unit_loader
 from posecli.datasets.config import StoredDatasetConfig
 from posecli.datasets.detect import coco_like, detect_dataset
-from posecli.datasets.pictures import PicturePaths
+from posecli.datasets.pictures import PicturePaths, samples_of_pictures
 from posecli.devices import autocast, choose_device
 from posecli.interop.detections import detected_dataset
 from posecli.mapping import map_skeleton
@@ -28,9 +26,7 @@ from posecli.metrics.metric import Metric, Score
 from posecli.results import ResultsHeader, decode_people, encode_people, read_results
 from posecli.skeleton import Skeleton
 from posecli.trained import Trained, open_trained
-from posecli.types import Dataset, Prediction, SampleId
-
-Named = TypeVar("Named")
+from posecli.types import Dataset, Prediction
 
 
 @dataclass(frozen=True)
@@ -290,41 +286,13 @@ def check_pictures(algorithm: Algorithm, samples: Dataset) -> None:
 def _by_file_name(predictions: list[Prediction], truth: Dataset) -> list[Prediction]:
     """Predictions that are named by their pictures' paths, as `infer` names them, under the truth's own ids.
 
-    Those stay that are known by their ids already, and those that are no picture's of the truth. Of several with the
-    same file name the one is meant that shares most folders with the truth's path, counted from the name on; where two
-    share as many, neither is.
+    Those stay that are known by their ids already, and those that are no picture's of the truth.
     """
     known = set(truth.ids)
     if any(prediction.id in known for prediction in predictions):
         return predictions
-    paths = {sample: image for sample, image in zip(truth.ids, truth.images, strict=True) if isinstance(image, Path)}
-    named: dict[str, list[SampleId]] = {}
-    for sample, path in paths.items():
-        named.setdefault(path.name, []).append(sample)
-    claims: dict[SampleId, list[tuple[int, int]]] = {}  # who may be meant: shared parts, and which prediction
-    for place, prediction in enumerate(predictions):
-        own = Path(str(prediction.id))
-        shared = [(_shared_parts(paths[sample], own), sample) for sample in named.get(own.name, [])]
-        if most := _only_largest(shared):
-            claims.setdefault(most[1], []).append((most[0], place))
-    renamed = list(predictions)
-    for sample, claimed in claims.items():
-        if winner := _only_largest(claimed):
-            renamed[winner[1]] = dataclasses.replace(predictions[winner[1]], id=sample)
-    return renamed
-
-
-def _shared_parts(first: Path, second: Path) -> int:
-    """How many parts of two paths agree, from the file name on."""
-    pairs = zip(reversed(first.parts), reversed(second.parts), strict=False)
-    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
-
-
-def _only_largest(counted: Sequence[tuple[int, Named]]) -> tuple[int, Named] | None:
-    """The one with the largest count; None where there is none, or several."""
-    largest = max((count for count, _ in counted), default=0)
-    found = [pair for pair in counted if pair[0] == largest]
-    return found[0] if len(found) == 1 else None
+    meant = samples_of_pictures([prediction.id for prediction in predictions], truth)
+    return [dataclasses.replace(one, id=meant.get(one.id, one.id)) for one in predictions]
 
 
 def _possible(texts: Sequence[str], skeleton: Skeleton) -> list[Metric]:

@@ -349,11 +349,13 @@ def chunked(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
 
 
 def _check_boxes(predictor: Predictor, sources: Sequence[Source]) -> None:
-    """Raises PosecliError when a box file knows none of the sources, and says which ones it leaves out."""
+    """Raises PosecliError when a box file knows none of the sources; says which ones it leaves out, and how much of it
+    is used."""
     if not isinstance(predictor.find_boxes, BoxesFromFile):
         return
     file = predictor.find_boxes.file
-    missing = [source for source in sources if not _knows(file, source)]
+    keys = [_box_keys(file, source) for source in sources]
+    missing = [source for source, own in zip(sources, keys, strict=True) if not own]
     pictures = [source.name for source in missing if source.kind == "picture"]
     videos = [source.name for source in missing if source.kind != "picture"]
     form = f"frames are named {Path(videos[0]).name}#FRAME, from {Path(videos[0]).name}#0" if videos else ""
@@ -370,13 +372,15 @@ def _check_boxes(predictor: Predictor, sources: Sequence[Source]) -> None:
         console.warn(f"{len(pictures)} pictures are not in {file.path}, so nobody is looked for in {listed(pictures)}")
     if videos:
         console.warn(f"no frame of {listed(videos)} is in {file.path}, so nobody is looked for there; {form}")
+    console.note(file.note({key for own in keys for key in own}))
 
 
-def _knows(file: BoxFile, source: Source) -> bool:
-    """Whether a box file names a picture, or any frame of a video."""
+def _box_keys(file: BoxFile, source: Source) -> list[str]:
+    """What a box file calls a picture, or the frames of a video that it names."""
     if source.kind == "picture":
-        return file.knows(source.name)
-    return any(key.startswith((f"{source.name}#", f"{Path(source.name).name}#")) for key in file.boxes)
+        key = file.key(source.name)
+        return [] if key is None else [key]
+    return [key for key in file.boxes if key.startswith((f"{source.name}#", f"{Path(source.name).name}#"))]
 
 
 def _put_together(found: Found, files: Files) -> Found:

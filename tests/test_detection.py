@@ -45,8 +45,14 @@ CORNERS = [10.0, 20.0, 40.0, 60.0]
         ([{"image_id": "clip.mp4#12", "bbox": BOX}], "films/clip.mp4#12", 1, "a frame of a video"),
         ([{"image_id": "clip.mp4#12", "bbox": BOX}], "films/clip.mp4#1", 0, "another frame"),
         ([{"file_name": "a.jpg", "bbox": BOX}] * 3, "a.jpg", 3, "several people"),
-        ([{"file_name": "a.jpg", "category_id": 18, "bbox": BOX}], "a.jpg", 0, "a dog"),
+        ([{"file_name": "a.jpg", "category_id": 18, "bbox": BOX}], "a.jpg", 1, "a dog alone"),
+        ([{"file_name": "a.jpg", "category_id": kind, "bbox": BOX} for kind in (17, 18)], "a.jpg", 2, "cat and dog"),
+        ([{"file_name": "a.jpg", "category_id": kind, "bbox": BOX} for kind in (1, 18)], "a.jpg", 1, "man and dog"),
         ([{"file_name": "a.jpg", "bbox": BOX, "score": 0.49}], "a.jpg", 0, "unsure"),
+        ([{"file_name": "a.jpg", "bbox": BOX, "score": float("nan")}], "a.jpg", 0, "no score at all"),
+        ([{"file_name": "a.jpg", "bbox": [10, 20, float("nan"), 40]}], "a.jpg", 0, "of unknown width"),
+        ([{"file_name": "a.jpg", "bbox": [10, 20, float("inf"), 40]}], "a.jpg", 0, "without an end"),
+        ([{"file_name": "a.jpg", "bbox": [10, 20, 0, 40]}], "a.jpg", 0, "without area"),
         ([], "a.jpg", 0, "nothing"),
         (
             {"images": [{"id": 7, "file_name": "a.jpg"}], "annotations": [{"image_id": 7, "bbox": BOX}]},
@@ -65,6 +71,24 @@ def test_boxes_are_found_by_the_pictures_name(
     assert boxes.shape == (expected, 4), note
     assert scores.shape == (expected,)
     assert boxes.tolist() == [CORNERS] * expected
+
+
+def test_boxes_that_are_not_looked_into_are_counted_by_reason(tmp_path: Path) -> None:
+    rows = [
+        {"file_name": "a.jpg", "bbox": BOX, "category_id": 1},
+        {"file_name": "a.jpg", "bbox": BOX, "category_id": 18},
+        {"file_name": "a.jpg", "bbox": [1, 2, -3, 4], "score": 0.1},
+        {"file_name": "a.jpg", "bbox": BOX, "score": 0.1},
+        {"file_name": "b.jpg", "bbox": BOX},
+    ]
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps(rows))
+    whole = f"5 boxes of {path} are looked into; left out: 1 of other categories (18), 1 without area, "
+    file = read_boxes(path, threshold=0.5)
+    assert file.note(["a.jpg", "b.jpg"]) == f"2 of the {whole}1 scored below 0.5"
+    assert file.note(["a.jpg"]) == f"1 of the {whole}1 scored below 0.5, 1 of other pictures"
+    path.write_text(json.dumps(rows[-1:]))
+    assert read_boxes(path).note(["b.jpg"]) == f"1 of the 1 boxes of {path} are looked into"
 
 
 def test_the_exact_name_comes_first() -> None:

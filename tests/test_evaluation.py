@@ -243,7 +243,11 @@ def test_detections_take_the_place_of_the_true_boxes(pictures: Dataset, tmp_path
     assert np.diff(asked.offsets).tolist() == [2, 0, 0, 1]
     assert asked.people.boxes is not None
     assert asked.people.boxes.tolist() == [[10, 5, 40, 35], [0, 5, 30, 35], [50, 5, 80, 35]]
-    assert "3 of the 7 boxes" in notes[0]
+    assert re.search(
+        r"3 of the 7 boxes of .*det.json are looked into; left out: 1 of other categories \(3\), 1 without area, "
+        r"1 scored below 0.1, 1 of other pictures$",
+        notes[0],
+    )
     assert "1 pictures that are not in 'pictures': 99" in notes[1]
     predictions = predict(asked)
     assert [prediction.id for prediction in predictions] == [7, 4]
@@ -257,12 +261,54 @@ def test_detections_take_the_place_of_the_true_boxes(pictures: Dataset, tmp_path
     assert "3 of 6 people not predicted" in epe.note
 
 
+PLAIN = {"bbox": [1, 2, 3, 4]}
+
+
+@pytest.mark.parametrize(
+    ("rows", "counts", "note"),
+    [
+        ([{"image_id": 5, **PLAIN}], [0, 0, 1, 0], "an id, neither score nor category"),
+        ([{"file_name": "1.png", **PLAIN}, {"file_name": "x/2.png", **PLAIN}], [0, 1, 1, 0], "file names"),
+        ([{"image_id": "0.png", **PLAIN}], [1, 0, 0, 0], "a file name for an id"),
+        ([{"image_id": 7, "file_name": "2.png", **PLAIN}], [1, 0, 0, 0], "ids before names"),
+        ([{"image_id": 98, "file_name": "2.png", **PLAIN}], [0, 0, 1, 0], "an id of other data, and a name"),
+        ([{"image_id": 7, **PLAIN}, {"file_name": "3.png", **PLAIN}], [1, 0, 0, 1], "one by id and one by name"),
+        (
+            [{"image_id": 7, "file_name": "x.png", **PLAIN}, {"image_id": 3, "file_name": "x.png", **PLAIN}],
+            [1, 1, 0, 0],
+            "two ids with one name",
+        ),
+        (
+            {"images": [{"id": 98, "file_name": "2.png"}], "annotations": [{"image_id": 98, **PLAIN}]},
+            [0, 0, 1, 0],
+            "another annotation file of the pictures",
+        ),
+    ],
+)
+def test_boxes_are_of_the_samples_with_their_ids_or_file_names(
+    pictures: Dataset, tmp_path: Path, rows: Any, counts: list[int], note: str
+) -> None:
+    asked, notes = detected_dataset(pictures, write_detections(tmp_path / "det.json", rows), threshold=0.5)
+    assert np.diff(asked.offsets).tolist() == counts, note
+    assert asked.people.instance_scores is not None
+    assert asked.people.instance_scores.tolist() == [1] * sum(counts)  # certain where the file has no score
+    assert asked.people.extra["category"].tolist() == [1] * sum(counts)
+    assert len(notes) == 1
+
+
+def test_boxes_without_a_category_are_of_the_datas(pictures: Dataset, tmp_path: Path) -> None:
+    people = pictures.people.with_extra(category=np.full(len(pictures.people), 21))
+    cows = dataclasses.replace(pictures, people=people)
+    rows = [{"image_id": 7, **PLAIN}, {"image_id": 7, "category_id": 1, **PLAIN}]
+    asked, notes = detected_dataset(cows, write_detections(tmp_path / "det.json", rows))
+    assert asked.people.extra["category"].tolist() == [21]
+    assert "1 of other categories (1)" in notes[0]
+
+
 @pytest.mark.parametrize(
     ("rows", "message", "note"),
     [
-        ({"annotations": [{"image_id": 7, "bbox": [1, 2, 3, 4]}]}, "detection 0 has no score", "a truth file"),
         ([{"image_id": 7, "bbox": [1, 2, 3]}], "detection 0 is not", "a box of three numbers"),
-        ([{"image_id": 7, "bbox": [1, 2, 3, 4]}], "no score", "no score"),
         ([detection(98, 0, 1)], r"none of its 1 boxes.*98.*7, 3, 5, 4", "another dataset's"),
         ([detection("7", 0, 1)], r"none of its 1 boxes.*'7'.*7, 3", "texts for numbers"),
         ([3], "detection 0 is not", "a number"),

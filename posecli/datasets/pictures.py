@@ -1,17 +1,21 @@
-"""Where pictures lie and how large they are, without decoding them."""
+"""Where pictures lie, which samples they are of and how large they are, without decoding them."""
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from posecli.console import PosecliError
 from posecli.transforms import NO_PIXELS
-from posecli.types import ImageArray, ImageSource, IntArray, Made
+from posecli.types import Dataset, ImageArray, ImageSource, IntArray, Made, SampleId
+
+Named = TypeVar("Named")
 
 TRIED = 50  # pictures that are looked for to find their folder
 _SIDEWAYS = {5, 6, 7, 8}  # EXIF orientations that swap width and height
@@ -112,3 +116,38 @@ def _usual_places(annotations: Path) -> list[Path]:
     near = [folder, folder / "images", folder / stem, folder / "images" / stem]
     above = [folder.parent / "images", folder.parent / stem, folder.parent / "images" / stem, folder.parent]
     return [*near, *above]
+
+
+def samples_of_pictures(names: Sequence[SampleId], samples: Dataset) -> dict[SampleId, SampleId]:
+    """The ids of the samples whose pictures these names are, paths or bare file names; others are not there.
+
+    Of several with the same file name the one is meant that shares most folders with the sample's path, counted from
+    the name on; where two share as many, neither is.
+    """
+    paths = {
+        sample: image for sample, image in zip(samples.ids, samples.images, strict=True) if isinstance(image, Path)
+    }
+    named: dict[str, list[SampleId]] = {}
+    for sample, path in paths.items():
+        named.setdefault(path.name, []).append(sample)
+    claims: dict[SampleId, list[tuple[int, SampleId]]] = {}  # who may be meant: shared parts, and by which name
+    for name in names:
+        own = Path(str(name))
+        shared = [(_shared_parts(paths[sample], own), sample) for sample in named.get(own.name, [])]
+        if most := _only_largest(shared):
+            claims.setdefault(most[1], []).append((most[0], name))
+    winners = ((_only_largest(claimed), sample) for sample, claimed in claims.items())
+    return {winner[1]: sample for winner, sample in winners if winner is not None}
+
+
+def _shared_parts(first: Path, second: Path) -> int:
+    """How many parts of two paths agree, from the file name on."""
+    pairs = zip(reversed(first.parts), reversed(second.parts), strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _only_largest(counted: Sequence[tuple[int, Named]]) -> tuple[int, Named] | None:
+    """The one with the largest count; None where there is none, or several."""
+    largest = max((count for count, _ in counted), default=0)
+    found = [pair for pair in counted if pair[0] == largest]
+    return found[0] if len(found) == 1 else None
