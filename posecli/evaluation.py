@@ -23,7 +23,14 @@ from posecli.devices import autocast, choose_device
 from posecli.interop.detections import detected_dataset
 from posecli.mapping import map_skeleton
 from posecli.metrics.metric import Metric, Score
-from posecli.results import ResultsHeader, decode_people, encode_people, read_results
+from posecli.results import (
+    ResultsHeader,
+    decode_people,
+    encode_people,
+    is_coco_results,
+    read_coco_results,
+    read_results,
+)
 from posecli.skeleton import Skeleton
 from posecli.trained import Trained, open_trained
 from posecli.types import Dataset, Prediction
@@ -86,11 +93,18 @@ def evaluate_model(
 
 
 def evaluate_results(results: Path, data: Path, metrics: Sequence[str] = ()) -> Evaluation:
-    """Score a results file against labelled data, without any model. Raises PosecliError when they do not fit."""
-    header, people = read_results(results)
-    predictions = [Prediction(name, rows) for name, rows in people.items()]
-    truth = _in_joints_of(header.skeleton, _labels(data))
-    predictions = _by_file_name(predictions, truth)
+    """Score a results file, JSON Lines or COCO results, against labelled data, without any model.
+
+    COCO results do not name their keypoints, so they are taken for those of the data; their categories are not looked
+    at. Raises PosecliError when the two do not fit.
+    """
+    if is_coco_results(results):
+        truth = _labels(data)
+        header, people = ResultsHeader(truth.skeleton), read_coco_results(results, len(truth.skeleton))
+    else:
+        header, people = read_results(results)
+        truth = _in_joints_of(header.skeleton, _labels(data))
+    predictions = _by_file_name([Prediction(name, rows) for name, rows in people.items()], truth)
     dimensions = next((one.people.keypoints.shape[2] for one in predictions if len(one.people)), 2)
     chosen = build_metrics(metrics or usual_metrics(truth.skeleton, dimensions), truth.skeleton)
     return Evaluation(truth, predictions, score(truth, predictions, chosen), header)

@@ -25,12 +25,12 @@ from posecli.films import Film, Numbering, Smoothing, Step, films, patience, ref
 from posecli.lifting import Lifting, Stage, beside
 from posecli.overlays import Overlays, overlay_paths
 from posecli.predictor import BoxesFromFile, Predictor
-from posecli.results import Line, iterate_results, read_header, results_writer, to_coco_json, write_csv
+from posecli.results import Line, in_picture, iterate_results, read_header, results_writer, to_coco_json, write_csv
 from posecli.skeleton import Skeleton
 from posecli.smoothing import Smoother
 from posecli.sources import Frame, Reader, Source, prefetch
 from posecli.tracking import Measure, make_tracker
-from posecli.types import IN_PICTURE, ImageArray, People, Prediction, SampleId
+from posecli.types import ImageArray, People, Prediction, SampleId
 
 RESULTS = "results.jsonl"
 POSE2D = "pose2d.jsonl"
@@ -441,7 +441,7 @@ def _write_formats(files: Files, tracked: bool) -> None:
     nobody = People.empty(0, 3 if files.lifts else 2)
     first = next((p.people for p in iterate_results(results) if len(p.people)), nobody)
     dimensions = first.keypoints.shape[2]
-    if dimensions == 2 or IN_PICTURE in first.extra:
+    if in_picture(first):
         to_coco_json(files.out / COCO_RESULTS, iterate_results(results))
     write_csv(files.out / CSV_RESULTS, iterate_results(results), read_header(results), dimensions, tracked)
 

@@ -272,11 +272,12 @@ def _column(values: Sequence[Any]) -> Array:
 
 
 @contextmanager
-def coco_writer(path: Path) -> Iterator[Write]:
+def coco_writer(path: Path, category: int = 1) -> Iterator[Write]:
     """A function that appends predictions to a COCO results JSON: a list of people with flat x, y, score.
 
-    Keypoints that are not predicted are 0, 0, 0; `image_id` is the sample's id. Of 3D predictions those of the column
-    `keypoints_2d` (N, K, 2), image pixels, are written; raises PosecliError where there is none.
+    Keypoints that are not predicted are 0, 0, 0; `image_id` is the sample's id; `category` is that of people without a
+    column of that name. Of 3D predictions those of the column `keypoints_2d` (N, K, 2), image pixels, are written;
+    raises PosecliError where there is none.
     """
     with _text(path) as stream:
         stream.write("[")
@@ -284,7 +285,7 @@ def coco_writer(path: Path) -> Iterator[Write]:
 
         def write(line: Line) -> None:
             nonlocal separator
-            for row in coco_rows(line.prediction):
+            for row in coco_rows(line.prediction, category):
                 stream.write(separator + json.dumps(row, ensure_ascii=False, separators=(",", ":")))
                 separator = ",\n"
 
@@ -292,14 +293,19 @@ def coco_writer(path: Path) -> Iterator[Write]:
         stream.write("\n]\n")
 
 
-def to_coco_json(path: Path, predictions: Iterable[Prediction]) -> None:
+def to_coco_json(path: Path, predictions: Iterable[Prediction], category: int = 1) -> None:
     """Write COCO results JSON, whole or not at all."""
-    with coco_writer(path) as write:
+    with coco_writer(path, category) as write:
         for prediction in predictions:
             write(Line(prediction))
 
 
-def coco_rows(prediction: Prediction) -> list[dict[str, Any]]:
+def in_picture(people: People) -> bool:
+    """Whether COCO results can hold these people: their keypoints are 2D, or have places in the picture beside."""
+    return people.keypoints.shape[2] == 2 or IN_PICTURE in people.extra
+
+
+def coco_rows(prediction: Prediction, category: int = 1) -> list[dict[str, Any]]:
     """One COCO result for each person of a prediction. Raises PosecliError for 3D keypoints without `keypoints_2d`."""
     people = prediction.people
     pixels = people.keypoints if people.keypoints.shape[2] == 2 else people.extra.get(IN_PICTURE)
@@ -308,10 +314,10 @@ def coco_rows(prediction: Prediction) -> list[dict[str, Any]]:
     known = np.isfinite(pixels).all(axis=-1, keepdims=True)  # (N, K, 1)
     points = np.where(known, np.concatenate([pixels, people.scores[..., None]], axis=2), 0)
     scores = people.scores.mean(axis=1) if people.instance_scores is None else people.instance_scores
-    categories = people.extra.get("category", np.ones(len(people), np.int64))
+    categories = people.extra.get("category", np.full(len(people), category))
     rows: list[dict[str, Any]] = [
-        {"image_id": prediction.id, "category_id": int(category), "keypoints": flat, "score": score}
-        for category, flat, score in zip(
+        {"image_id": prediction.id, "category_id": int(own), "keypoints": flat, "score": score}
+        for own, flat, score in zip(
             categories, _plain(points.reshape(len(people), 3 * points.shape[1])), _plain(scores), strict=True
         )
     ]
@@ -324,6 +330,66 @@ def coco_rows(prediction: Prediction) -> list[dict[str, Any]]:
         for row, box in zip(rows, _plain(boxes), strict=True):
             row["bbox"] = box
     return rows
+
+
+def is_coco_results(path: Path) -> bool:
+    """Whether a file begins as a JSON list does; a missing one does not."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(256).lstrip().startswith(b"[")
+    except OSError:
+        return False
+
+
+def read_coco_results(path: Path, joints: int) -> dict[SampleId, People]:
+    """The people of COCO results JSON by their pictures' ids, each with `joints` keypoints: what `to_coco_json` writes.
+
+    Keypoints that are 0, 0, 0 are not predicted; people have boxes where all of their picture have a `bbox`. Raises
+    PosecliError naming the result that is wrong.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise PosecliError(f"cannot read the COCO results {path}: {error}") from error
+    if not isinstance(content, list):
+        raise PosecliError(f"{path} is no list of COCO results")
+    rows: dict[SampleId, list[People]] = {}
+    for number, row in enumerate(content):
+        try:
+            if not isinstance(row["image_id"], int | str):
+                raise ValueError("image_id must be a number or a text")
+            rows.setdefault(row["image_id"], []).append(_coco_person(row, joints))
+        except (KeyError, TypeError, ValueError) as error:
+            reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            raise PosecliError(
+                f"{path}: result {number} is not {{image_id, category_id, keypoints: [x, y, score, ...], score}}: "
+                f"{reason}"
+            ) from error
+    return {image: People.concatenate(people) for image, people in rows.items()}
+
+
+def _coco_person(row: Mapping[str, Any], joints: int) -> People:
+    """One row of People. Raises KeyError, TypeError or ValueError where a field is missing or wrong."""
+    points = _floats(row["keypoints"])
+    if points.ndim != 1 or len(points) % 3:
+        raise ValueError("keypoints must be a flat list of three numbers each")
+    if len(points) != 3 * joints:
+        raise ValueError(
+            f"it has {len(points) // 3} keypoints, the data {joints}: score it against data of the same skeleton"
+        )
+    points = points.reshape(1, joints, 3)
+    known = (points != 0).any(axis=2, keepdims=True)
+    box = None
+    if row.get("bbox"):
+        x, y, width, height = map(float, row["bbox"])
+        box = _floats([[x, y, x + width, y + height]])
+    return People(
+        np.where(known, points[..., :2], np.float32(np.nan)),
+        points[..., 2],
+        box,
+        _floats([float(row["score"])]),
+        {"category": np.array([int(row.get("category_id", 1))])},
+    )
 
 
 @contextmanager

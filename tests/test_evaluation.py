@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import json
 import os
 import re
@@ -17,6 +19,8 @@ import numpy as np
 import pytest
 import torch
 import typer
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 from typer.testing import CliRunner
 
@@ -41,7 +45,7 @@ from posecli.evaluation import (
 )
 from posecli.images import UnreadableImage, read_image
 from posecli.interop.detections import detected_dataset
-from posecli.results import ResultsHeader, read_results, write_results
+from posecli.results import ResultsHeader, read_results, to_coco_json, write_results
 from posecli.scoring import instance_scores
 from posecli.skeleton import Skeleton
 from posecli.types import Dataset, Example, People, Prediction, Sample
@@ -477,6 +481,64 @@ def test_values_that_do_not_exist_are_null(app: typer.Typer, scored: tuple[Path,
     assert read_results(out / "results.jsonl")[1] == {}
 
 
+def coco_ap(truth: Path, results: Path) -> float:
+    """AP of COCO results by pycocotools alone."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        known = COCO(str(truth))
+        evaluation = COCOeval(known, known.loadRes(str(results)), "keypoints")
+        evaluation.params.kpt_oks_sigmas = np.array(SKELETON.sigmas)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return float(evaluation.stats[0])
+
+
+@pytest.mark.parametrize(("category", "kept"), [(1, True), (21, False)], ids=["of persons", "of animals, unsaid"])
+def test_coco_results_score_like_the_results_file(app: typer.Typer, tmp_path: Path, category: int, kept: bool) -> None:
+    truth, results, out = tmp_path / "ann.json", tmp_path / "results.jsonl", tmp_path / "out"
+    random = np.random.default_rng(1)
+    predictions = []
+    for one in write_truth(truth):
+        points = one.people.keypoints + random.normal(0, 6, one.people.keypoints.shape)
+        points[0, random.integers(5)] = np.nan
+        extra = {"category": np.array([category])} if kept else {}
+        predictions.append(Prediction(one.id, dataclasses.replace(one.people, keypoints=points, extra=extra)))
+    document = json.loads(truth.read_text())
+    for record in document["annotations"]:
+        record["category_id"] = category
+    document["categories"][0]["id"] = category
+    truth.write_text(json.dumps(document))
+    write_results(results, predictions, ResultsHeader(SKELETON))
+    arguments = ["--data", str(truth), "--metric", "ap", "--metric", "epe", "--json"]
+    ran = CliRunner().invoke(app, [str(results), *arguments, "--out", str(out)])
+    assert ran.exit_code == 0, ran.exception
+    assert {path.name for path in out.iterdir()} == {"results.jsonl", "coco_results.json", "scores.json"}
+    again = CliRunner().invoke(app, [str(out / "coco_results.json"), *arguments])
+    assert again.exit_code == 0, again.exception
+    first, second = json.loads(ran.stdout), json.loads(again.stdout)
+    assert [one["value"] for one in first["scores"]] == [one["value"] for one in second["scores"]]
+    assert 0 < first["scores"][0]["value"] < 1
+    assert coco_ap(truth, out / "coco_results.json") == pytest.approx(first["scores"][0]["value"], abs=1e-9)
+
+
+def test_coco_results_are_matched_by_file_names(scored: tuple[Path, Path], tmp_path: Path) -> None:
+    moved = [Prediction(f"photos/{key}.jpg", people) for key, people in read_results(scored[0])[1].items()]
+    to_coco_json(tmp_path / "coco.json", moved)
+    assert evaluate_results(tmp_path / "coco.json", scored[1], ["epe"]).scores[0].value == 0
+
+
+def test_3d_predictions_with_places_in_the_picture_are_coco_results(app: typer.Typer, tmp_path: Path) -> None:
+    truth, results, out = tmp_path / "ann.json", tmp_path / "results.jsonl", tmp_path / "out"
+    flat = write_truth(truth)[0].people
+    deep = np.concatenate([flat.keypoints, np.ones((1, 5, 1))], axis=2)
+    people = dataclasses.replace(flat, keypoints=deep).with_extra(keypoints_2d=flat.keypoints)
+    write_results(results, [Prediction(1, people)], ResultsHeader(SKELETON))
+    ran = CliRunner().invoke(app, [str(results), "--data", str(truth), "--metric", "epe", "--out", str(out)])
+    assert ran.exit_code == 0, ran.exception
+    assert "results.jsonl, coco_results.json and scores.json are in" in ran.output
+    assert evaluate_results(out / "coco_results.json", truth, ["epe"]).scores[0].value == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -487,6 +549,7 @@ def test_values_that_do_not_exist_are_null(app: typer.Typer, scored: tuple[Path,
         (["runs.safetensors", "--data", "TRUTH"], "name it with --model"),
         (["nothing.jsonl", "--data", "TRUTH"], "cannot read the results file nothing.jsonl"),
         (["TRUTH", "--data", "TRUTH"], "not a posecli results file"),
+        (["BOXES", "--data", "TRUTH"], "result 0 is not .*'keypoints' is missing"),
         (["RESULTS", "--data", "nothing.json"], "nothing.json"),
         (["RESULTS", "--data", "TRUTH", "--metric", "pck:knee"], "two keypoints"),
         (["--model", "runs/nothing"], "no model runs/nothing"),
@@ -495,7 +558,8 @@ def test_values_that_do_not_exist_are_null(app: typer.Typer, scored: tuple[Path,
 def test_what_is_missing_or_does_not_fit(
     app: typer.Typer, scored: tuple[Path, Path], arguments: list[str], message: str
 ) -> None:
-    names = {"RESULTS": str(scored[0]), "TRUTH": str(scored[1])}
+    boxes = write_detections(scored[0].with_name("boxes.json"), [detection(1, 0, 1)])
+    names = {"RESULTS": str(scored[0]), "TRUTH": str(scored[1]), "BOXES": str(boxes)}
     ran = CliRunner().invoke(app, [names.get(argument, argument) for argument in arguments])
     assert isinstance(ran.exception, PosecliError), ran.output
     assert ran.exception.exit_code == console.WRONG_INPUT

@@ -20,8 +20,11 @@ from posecli.results import (
     csv_writer,
     decode_people,
     encode_people,
+    in_picture,
+    is_coco_results,
     iterate_lines,
     iterate_results,
+    read_coco_results,
     read_header,
     read_results,
     results_writer,
@@ -252,12 +255,73 @@ def test_coco_results_are_read_by_pycocotools(tmp_path: Path, capsys: pytest.Cap
     capsys.readouterr()
 
 
+@pytest.mark.parametrize("boxed", [True, False])
+def test_coco_results_read_back(tmp_path: Path, boxed: bool) -> None:
+    people = make_people(3)
+    people.keypoints[0, 1] = np.nan
+    people.scores[0, 1] = 0
+    people = dataclasses.replace(people, boxes=people.boxes if boxed else None, extra={"category": np.array([1, 5, 1])})
+    path = tmp_path / "coco.json"
+    to_coco_json(path, [Prediction("a.jpg", people[:2]), Prediction(5, people[2:]), Prediction(6, People.empty(3))])
+    assert is_coco_results(path)
+    found = read_coco_results(path, 3)
+    assert list(found) == ["a.jpg", 5]
+    for read, written in ((found["a.jpg"], people[:2]), (found[5], people[2:])):
+        np.testing.assert_array_equal(read.keypoints, written.keypoints)
+        np.testing.assert_array_equal(read.scores, written.scores)
+        np.testing.assert_array_equal(read.instance_scores, written.instance_scores)
+        assert read.extra["category"].tolist() == written.extra["category"].tolist()
+        assert (read.boxes is None) == (not boxed)
+        if boxed:
+            np.testing.assert_allclose(read.boxes, written.boxes, rtol=1e-5)
+
+
+def test_people_without_a_category_get_the_one_that_is_given(tmp_path: Path) -> None:
+    to_coco_json(tmp_path / "a.json", [Prediction(1, make_people(2))], category=21)
+    assert [row["category_id"] for row in json.loads((tmp_path / "a.json").read_text())] == [21, 21]
+
+
+GOOD = {"image_id": 1, "category_id": 1, "keypoints": [1, 2, 0.5] * 3, "score": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("content", "message", "note"),
+    [
+        ([GOOD, 7], "result 1 is not", "a number"),
+        ([GOOD | {"image_id": [1]}], "image_id must be a number or a text", "a list for an id"),
+        ([{"image_id": 1, "bbox": [1, 2, 3, 4], "score": 1}], "'keypoints' is missing", "boxes"),
+        ([GOOD | {"keypoints": [1, 2, 0.5] * 4}], "it has 4 keypoints, the data 3", "too many keypoints"),
+        ([GOOD | {"keypoints": [1, 2]}], "a flat list of three numbers each", "pairs"),
+        ([GOOD | {"keypoints": ["a"] * 9}], "could not convert", "no numbers"),
+        ([GOOD | {"score": None}], "result 0 is not", "no score"),
+        ([GOOD | {"bbox": [1, 2, 3]}], "result 0 is not", "a box of three numbers"),
+    ],
+)
+def test_wrong_coco_results_are_named(tmp_path: Path, content: object, message: str, note: str) -> None:
+    path = tmp_path / "coco.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(PosecliError, match=message) as caught:
+        read_coco_results(path, 3)
+    assert str(path) in str(caught.value), note
+    assert "\n" not in str(caught.value)
+
+
+def test_coco_results_that_are_no_list(tmp_path: Path) -> None:
+    path = tmp_path / "coco.json"
+    assert not is_coco_results(path)
+    for text, message in (("[{", "cannot read the COCO results"), ("{}", "is no list of COCO results")):
+        path.write_text(text)
+        with pytest.raises(PosecliError, match=message):
+            read_coco_results(path, 3)
+
+
 def test_coco_results_of_nobody_and_of_3d(tmp_path: Path) -> None:
     to_coco_json(tmp_path / "none.json", [])
     assert json.loads((tmp_path / "none.json").read_text()) == []
     with pytest.raises(PosecliError, match="2D keypoints only"):
         to_coco_json(tmp_path / "deep.json", [Prediction(1, make_people(1, dimensions=3))])
     assert not (tmp_path / "deep.json").exists()
+    assert [in_picture(make_people(1, dimensions=axes)) for axes in (2, 3)] == [True, False]
 
 
 def test_3d_people_with_places_in_the_picture_are_coco_results(tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ def add(app: typer.Typer) -> None:
 def evaluate(
     context: typer.Context,
     results: Annotated[
-        Path | None, typer.Argument(metavar="RESULTS", help="A results.jsonl to score; needs --data, no model.")
+        Path | None,
+        typer.Argument(metavar="RESULTS", help="A results.jsonl, or COCO results; needs --data, no model."),
     ] = None,
     model: Annotated[
         str | None, typer.Option("--model", metavar="RUN|CHECKPOINT", help="What to score; default runs/latest.")
@@ -47,7 +48,7 @@ def evaluate(
     box_threshold: Annotated[
         float, typer.Option(callback=share, help="Detections with a lower score are left out.")
     ] = 0.0,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for results.jsonl and scores.json.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for results, also COCO's, and scores.json.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     batch_size: Annotated[int | None, typer.Option(min=1, help="Inputs predicted at once.")] = None,
     workers: Annotated[int | None, typer.Option(min=0, help="Loader processes of each rank.")] = None,
@@ -169,11 +170,15 @@ def _score_fields(score: Score) -> dict[str, Any]:
 
 def _write(folder: Path, evaluation: Evaluation, summary: dict[str, Any]) -> None:
     from posecli.files import write_text
-    from posecli.results import write_results
+    from posecli.results import in_picture, to_coco_json, write_results
 
-    write_results(folder / "results.jsonl", evaluation.predictions, evaluation.header)
+    predictions, kinds = evaluation.predictions, list(evaluation.truth.categories)
+    write_results(folder / "results.jsonl", predictions, evaluation.header)
+    flat = all(in_picture(prediction.people) for prediction in predictions if len(prediction.people))
+    if flat:
+        to_coco_json(folder / "coco_results.json", predictions, kinds[0] if len(kinds) == 1 else 1)
     write_text(folder / "scores.json", console.json_text(summary, indent=2) + "\n")
-    console.note(f"results.jsonl and scores.json are in {folder}")
+    console.note(f"results.jsonl, {'coco_results.json ' if flat else ''}and scores.json are in {folder}")
 
 
 def _show(evaluation: Evaluation, details: bool) -> None:
