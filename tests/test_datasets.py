@@ -18,7 +18,7 @@ from scipy.io import savemat
 from posecli.console import PosecliError
 from posecli.datasets.coco import coco_dataset
 from posecli.datasets.coco_skeleton import flip_faults, from_fields, to_fields
-from posecli.datasets.config import CocoConfig, DeepLabCutConfig, LspConfig, SplitConfig
+from posecli.datasets.config import DATASETS, CocoConfig, DeepLabCutConfig, LspConfig, SplitConfig
 from posecli.datasets.deeplabcut import deeplabcut_dataset
 from posecli.datasets.detect import detect_dataset
 from posecli.datasets.lsp import lsp_dataset
@@ -176,6 +176,75 @@ def test_labelled_people_who_cannot_be_cut_out_are_counted(tmp_path: Path, box: 
     )
 
 
+def test_a_tight_box_without_area_is_no_fault(tmp_path: Path) -> None:
+    alone = person(1, 3, [1, 1, 2] + [0] * 9, bbox=None)
+    dataset = coco_dataset(store(tmp_path, document(annotations=[alone])), strict=True)
+    assert "1 labelled people have no bbox, and a tight one without area: annotation 1" in dataset.notes
+
+
+NAN = float("nan")
+LOST: list[tuple[str, Document, str]] = [
+    ("picture", {"image_id": 99}, "1 annotations belong to pictures the file does not list and are left out"),
+    ("category", {"category_id": 5}, "1 annotations belong to categories the file does not list and are left out"),
+    ("no category", {"category_id": None}, "1 annotations belong to categories the file does not list and are left"),
+    ("place", {"keypoints": [NAN, 1, 2] + [1] * 9}, "1 annotations have keypoints without a finite place"),
+    ("flag", {"keypoints": [1, 1, NAN] + [1] * 9}, "1 annotations have keypoints without a finite place"),
+    ("box", {"bbox": [NAN, 1, 5, 5]}, "1 annotations have a bbox that is not finite and get a tight one"),
+    ("half a box", {"bbox": [1, 1, None, 5]}, "1 annotations have a bbox that is not finite and get a tight one"),
+    ("flat box", {"bbox": [1, 1, 0, 5]}, "1 labelled people have a box without area"),
+    ("area", {"area": NAN}, "1 annotations have an area that is not finite and get that of the box"),
+]
+
+
+@pytest.mark.parametrize(("case", "fields", "note"), LOST, ids=[case[0] for case in LOST])
+def test_what_is_lost_is_counted_and_refused_when_strict(
+    tmp_path: Path, case: str, fields: Document, note: str
+) -> None:
+    content = document()
+    content["annotations"][2].update(fields)
+    file = store(tmp_path, content)
+    (told,) = [told for told in coco_dataset(file).notes if note in told]
+    assert told.endswith(": annotation 13")
+    with pytest.raises(PosecliError, match=f"ann.json: {note}.*: annotation 13; see posecli data check"):
+        CocoConfig(path=file).refusing().build()
+
+
+COCO_FORMS = [
+    ("coco", "coco/test_coco.json"),
+    ("coco-wholebody", "coco/test_coco_wholebody.json"),
+    ("crowdpose", "crowdpose/test_crowdpose.json"),
+    ("aic", "aic/test_aic.json"),
+    ("ochuman", "ochuman/test_ochuman.json"),
+    ("mhp", "mhp/test_mhp.json"),
+    ("freihand", "freihand/test_freihand.json"),
+    ("onehand10k", "onehand10k/test_onehand10k.json"),
+    ("rhd", "rhd/test_rhd.json"),
+    ("panoptic-hand", "panoptic/test_panoptic.json"),
+]
+
+
+@pytest.mark.parametrize(("name", "sample"), COCO_FORMS, ids=[case[0] for case in COCO_FORMS])
+def test_every_format_like_coco_can_refuse(tmp_path: Path, shared: Path, name: str, sample: str) -> None:
+    (kind,) = [config for config in DATASETS if config.name == name]
+    source = shared / "data/format-samples" / sample
+    content = json.loads(source.read_text())
+    content["annotations"][0]["category_id"] = 99
+    file = tmp_path / source.name
+    file.write_text(json.dumps(content))
+    config = kind.model_validate({"path": file, "images": source.parent})
+    assert any("categories the file does not list" in note for note in config.build().notes)
+    with pytest.raises(PosecliError, match="1 annotations belong to categories the file does not list"):
+        config.refusing().build()
+
+
+def test_nothing_is_lost_without_faults(tmp_path: Path) -> None:
+    content = document()
+    content["categories"].append({"id": 2, "name": "cheese"})
+    content["annotations"][1]["category_id"] = 2
+    content["annotations"][0]["keypoints"][9:11] = [NAN, None]  # where visibility is 0
+    CocoConfig(path=store(tmp_path, content), strict=True).build()
+
+
 def test_regions_of_crowds_and_of_people_without_points_are_ignored(tmp_path: Path) -> None:
     columns = [5 * 30 + 10, *[10, 20] * 19, 10, 10 + 15 * 30]  # x 5 to 24, y 10 to 19
     nothing = [0] * 12
@@ -274,8 +343,37 @@ FAULTS: list[tuple[str, Callable[[Document], object], str]] = [
         "annotation 12 has 3 keypoints.*names 4",
     ),
     ("torn", lambda d: d["annotations"][1].update(keypoints=[1, 2]), "annotation 12 has 2 numbers"),
-    ("words", lambda d: d["annotations"][1].update(keypoints=["x"] * 12), "not numbers"),
-    ("short box", lambda d: d["annotations"][1].update(bbox=[1, 2, 3]), "not four numbers"),
+    (
+        "words",
+        lambda d: d["annotations"][1].update(keypoints=["x"] * 12),
+        "annotation 12 has keypoints that are not numbers",
+    ),
+    ("a number", lambda d: d["annotations"][1].update(keypoints=5), "annotation 12 has keypoints that are no list"),
+    (
+        "short box",
+        lambda d: d["annotations"][1].update(bbox=[1, 2, 3]),
+        r"annotation 12 has the bbox \[1, 2, 3\], which is not four",
+    ),
+    ("long box", lambda d: d["annotations"][1].update(bbox=[1, 2, 3, 4, 5]), "annotation 12 has the bbox"),
+    ("no box", lambda d: d["annotations"][1].update(bbox=5), "annotation 12 has the bbox 5, which is not four numbers"),
+    ("area", lambda d: d["annotations"][1].update(area="x"), "annotation 12 has the area 'x'; a number is expected"),
+    ("crowd", lambda d: d["annotations"][1].update(iscrowd=[0, 1]), r"annotation 12 has the iscrowd \[0, 1\]"),
+    ("large id", lambda d: d["annotations"][1].update(id=2**63), "has the id 9223372036854775808; a whole number"),
+    ("large track", lambda d: [r.update(track_id=2**63) for r in d["annotations"]], "annotation 12 has the track_id"),
+    ("picture's list", lambda d: d["annotations"][1].update(image_id=[7]), "annotation 12 has an image_id or a categ"),
+    ("category's list", lambda d: d["annotations"][1].update(category_id={}), "annotation 12 has an image_id or a cat"),
+    ("list as id", lambda d: d["images"][1].update(id=[3]), r"image \[3\] has a list or an object as id"),
+    ("object as id", lambda d: d["categories"][0].update(id={}), "category {} has a list or an object as id"),
+    ("width", lambda d: d["images"][1].update(width="a"), "image 3 has the width 'a'; a whole number is expected"),
+    ("endless", lambda d: d["images"][1].update(height=float("inf")), "image 3 has the height inf; a whole number"),
+    (
+        "endless link",
+        lambda d: d["categories"][0].update(skeleton=[[1, float("inf")]]),
+        "cannot convert float infinity",
+    ),
+    ("endless upper", lambda d: d["categories"][0].update(upper=[float("inf")]), "cannot convert float infinity"),
+    ("lists as names", lambda d: d["categories"][0].update(keypoints=[["a"]]), "there is no keypoint 2, they"),
+    ("scalar 3D", lambda d: d["annotations"][1].update(keypoints_3d=5), "annotation 12 has the keypoints_3d 5; a list"),
     ("twice", lambda d: d["images"][1].update(id=7), "image ids repeat"),
     ("pairs", lambda d: d["categories"][0].update(flip_pairs=[[0, 0]]), "flip_pairs"),
     ("unknown name", lambda d: d["categories"][0].update(flip_pairs=[["snout", "tial"]]), "did you mean 'tail'"),
@@ -288,12 +386,12 @@ FAULTS: list[tuple[str, Callable[[Document], object], str]] = [
     (
         "own columns",
         lambda d: (d["categories"][0].update(columns=["facing"]), d["annotations"][0].update(facing="left")),
-        "`columns` .'facing'. are whole numbers",
+        "annotation 11 has the facing 'left'; a number is expected",
     ),
     (
         "half a class",
         lambda d: (d["categories"][0].update(columns=["facing"]), d["annotations"][0].update(facing=1.5)),
-        "`columns` .'facing'. are whole numbers",
+        "annotation 11 has the facing 1.5; a whole number is expected",
     ),
 ]
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from posecli.console import PosecliError
+from posecli.datasets.coco_columns import UNFIT, column, fault_notes, unfit
 from posecli.datasets.coco_motion import TABLES, read_actions, read_cameras, read_motion
 from posecli.datasets.coco_skeleton import choose_categories, read_skeleton
 from posecli.datasets.hand_columns import read_hands
@@ -26,7 +27,7 @@ from posecli.datasets.pictures import NoPictures, PicturePaths, find_pictures, p
 from posecli.datasets.regions import Region, Regions
 from posecli.geometry import has_area, keypoint_boxes
 from posecli.skeleton import Skeleton
-from posecli.types import Array, Dataset, FloatArray, IntArray, People, SampleId
+from posecli.types import Array, BoolArray, Dataset, FloatArray, IntArray, People, SampleId
 
 Record = dict[str, Any]
 Keypoints = Callable[[Record], Sequence[float]]
@@ -44,6 +45,7 @@ class CocoFile:
     samples: IntArray  # (A,): the picture each annotation belongs to
     notes: tuple[str, ...] = ()
     more: Mapping[str, list[Record]] = field(default_factory=dict)  # tables that files of motion have, see coco_motion
+    strict: bool = False  # whether annotations with faults are refused, which are else noted
 
 
 @contextmanager
@@ -60,18 +62,23 @@ def collection_paused() -> Iterator[None]:
 
 @collection_paused()  # as a decorator it outlives the parsed file, which is freed on return
 def coco_dataset(
-    path: Path, images: Path | None = None, category: str | int | None = None, skeleton: str | None = None
+    path: Path,
+    images: Path | None = None,
+    category: str | int | None = None,
+    skeleton: str | None = None,
+    strict: bool = False,
 ) -> Dataset:
     """The keypoint annotations of a COCO JSON file; several categories that share their keypoints are read together.
 
     `images`: the folder of the pictures, looked for beside the file by default. `category`: name or id. `skeleton`: a
-    house skeleton's name or a YAML file that replaces what the file says. Raises PosecliError in one clear line.
+    house skeleton's name or a YAML file that replaces what the file says. Annotations with faults are left out or
+    mended, and counted in `notes`; with `strict` they are refused. Raises PosecliError in one clear line.
     """
     file = find_annotations(path)
     document = read_json(file)
     chosen = choose_categories(file, document["categories"], category)
     described, notes = read_skeleton(file, chosen[0], skeleton)
-    table = sort_annotations(file, document, chosen)
+    table = sort_annotations(file, document, chosen, strict)
     return build(table, described, _plain_keypoints, images, notes)
 
 
@@ -128,23 +135,49 @@ def read_json(path: Path) -> dict[str, list[Record]]:
     return {name: document[name] for name in (*tables, *more)}
 
 
-def sort_annotations(file: Path, document: Mapping[str, list[Record]], chosen: Sequence[Record]) -> CocoFile:
-    """The annotations of the chosen categories, put in the order of the pictures."""
-    position: dict[SampleId, int] = {image["id"]: index for index, image in enumerate(document["images"])}
+def sort_annotations(
+    file: Path, document: Mapping[str, list[Record]], chosen: Sequence[Record], strict: bool = False
+) -> CocoFile:
+    """The annotations of the chosen categories, put in the order of the pictures.
+
+    Those of a picture or a category that is not listed are left out and noted; with `strict` they raise PosecliError.
+    """
+    position = _places(file, document["images"], "image")
     if len(position) < len(document["images"]):
         raise PosecliError(f"{file}: image ids repeat; see posecli data check {file}")
-    wanted = {category["id"] for category in chosen}
-    annotations = [record for record in document["annotations"] if record.get("category_id", 1) in wanted]
-    listed = [record for record in annotations if record.get("image_id") in position]
+    categories, wanted = _places(file, document["categories"], "category"), {category["id"] for category in chosen}
+    try:
+        annotations = [record for record in document["annotations"] if record.get("category_id", 1) in wanted]
+        listed = [record for record in annotations if record.get("image_id") in position]
+        strange = [record for record in document["annotations"] if record.get("category_id", 1) not in categories]
+    except TypeError as error:
+        raise unfit(
+            file,
+            document["annotations"],
+            lambda record: {record.get("image_id"), record.get("category_id")},
+            "has an image_id or a category_id that is a list or an object",
+        ) from error
     if not listed:
         raise PosecliError(f"{file} has no annotations of {chosen[0].get('name', chosen[0]['id'])!r} in its pictures")
     samples = np.fromiter((position[record["image_id"]] for record in listed), np.int64, len(listed))
     order = np.argsort(samples, kind="stable")
-    lost = len(annotations) - len(listed)
-    notes = (f"{lost} annotations belong to pictures the file does not list and are left out",) if lost else ()
+    lost = [record for record in annotations if record.get("image_id") not in position]
+    notes = (
+        *fault_notes(file, strict, "annotations belong to pictures the file does not list and are left out", lost),
+        *fault_notes(file, strict, "annotations belong to categories the file does not list and are left out", strange),
+    )
     ordered = [listed[index] for index in order.tolist()]
     more = {name: document[name] for name in TABLES if name in document}
-    return CocoFile(file, document["images"], ordered, list(chosen), samples[order], notes, more)
+    return CocoFile(file, document["images"], ordered, list(chosen), samples[order], notes, more, strict)
+
+
+def _places(file: Path, records: Sequence[Record], thing: str) -> dict[SampleId, int]:
+    """Where each record stands, by its id. Raises PosecliError where an id is none to look up by."""
+    try:
+        return {record["id"]: index for index, record in enumerate(records)}
+    except TypeError as error:
+        fault = "has a list or an object as id"
+        raise unfit(file, records, lambda record: hash(record["id"]), fault, thing) from error
 
 
 # --- columns ----------------------------------------------------------------------------------------------------------
@@ -155,8 +188,7 @@ def build(
 ) -> Dataset:
     """The columns of a parsed file; `keypoints` says where an annotation holds them."""
     pictures = _pictures(table, images)
-    people = read_people(table, len(skeleton), keypoints)
-    notes = (*notes, *_flat_boxes(people))
+    people, faults = read_people(table, len(skeleton), keypoints)
     counts = np.bincount(table.samples, minlength=len(table.images))
     return Dataset(
         name=f"{table.path.resolve().parent.name}/{table.path.stem}",
@@ -168,7 +200,7 @@ def build(
         images=pictures,
         cameras=read_cameras(table.path, table.images, table.more),
         ignore=Regions(_ignored(table, people)),
-        notes=(*table.notes, *notes),
+        notes=(*table.notes, *notes, *faults),
         categories={category["id"]: str(category.get("name", category["id"])) for category in table.categories},
         actions=read_actions(table.path, table.more),
     )
@@ -184,15 +216,20 @@ def _pictures(table: CocoFile, images: Path | None) -> PicturePaths | NoPictures
     return PicturePaths(find_pictures(table.path, names, images), names)
 
 
-def read_people(table: CocoFile, joints: int, keypoints: Keypoints) -> People:
-    """All annotations as rows; not one numpy call for a single annotation."""
-    points, visibility = _points(table, joints, keypoints)
-    boxes = _boxes(table, points)
+def read_people(table: CocoFile, joints: int, keypoints: Keypoints) -> tuple[People, list[str]]:
+    """All annotations as rows, and notes on those with faults; not one numpy call for a single annotation.
+
+    With the table's `strict` faults raise PosecliError.
+    """
+    points, visibility, unplaced = _points(table, joints, keypoints)
+    stated = _boxes(table)
+    known = np.asarray(np.isfinite(stated).all(axis=1))
+    boxes = np.where(known[:, None], stated, keypoint_boxes(points))
     sides = boxes[:, 2:] - boxes[:, :2]
     area = _column(table, "area", np.float64, np.nan)
     extra: dict[str, Array] = {
         "area": np.where(np.isfinite(area), area, sides[:, 0] * sides[:, 1]),
-        "crowd": _column(table, "iscrowd", np.bool_, False),
+        "crowd": np.asarray(_column(table, "iscrowd", np.float64, 0) != 0),
         "annotation_id": _identities(table),
         "category": _column(table, "category_id", np.int64, 1),
         **_crowd_index(table),
@@ -200,14 +237,34 @@ def read_people(table: CocoFile, joints: int, keypoints: Keypoints) -> People:
         **read_motion(table.path, table.annotations, joints, table.more),
     }
     extra.update(read_hands(table.path, table.annotations, extra.get("keypoints_3d"), joints))
-    return People(points, visibility, boxes, None, extra)
+    people = People(points, visibility, boxes, None, extra)
+    return people, [
+        *_notes(table, unplaced, "annotations have keypoints without a finite place, which count as not labelled"),
+        *_notes(table, ~known, "annotations have a bbox that is not finite and get a tight one", "bbox"),
+        *_notes(
+            table, ~np.isfinite(area), "annotations have an area that is not finite and get that of the box", "area"
+        ),
+        *_flat_boxes(table, people),
+    ]
 
 
-def _points(table: CocoFile, joints: int, keypoints: Keypoints) -> tuple[FloatArray, FloatArray]:
-    """Keypoints (A, K, 2), NaN where not labelled, and visibility (A, K) in 0, 1, 2."""
-    flat = [keypoints(record) for record in table.annotations]
+def _notes(table: CocoFile, rows: BoolArray, fault: str, key: str | None = None) -> tuple[str, ...]:
+    """The note on the annotations in these rows (A,) that have a fault; with `key` on those that state it."""
+    records = [table.annotations[row] for row in np.flatnonzero(rows).tolist()]
+    faulty = [record for record in records if key is None or record.get(key)]
+    return fault_notes(table.path, table.strict, fault, faulty)
+
+
+def _points(table: CocoFile, joints: int, keypoints: Keypoints) -> tuple[FloatArray, FloatArray, BoolArray]:
+    """Keypoints (A, K, 2), NaN where not labelled, visibility (A, K) in 0, 1, 2, and who has one that is labelled
+    without a finite place (A,)."""
     blank = [0.0] * (3 * joints)
-    lengths = {len(values) for values in flat} - {0, 3 * joints}
+    try:
+        flat = [keypoints(record) for record in table.annotations]
+        lengths = {len(values) for values in flat} - {0, 3 * joints}
+    except UNFIT as error:
+        fault = "has keypoints that are no list of numbers"
+        raise unfit(table.path, table.annotations, lambda record: len(keypoints(record)), fault) from error
     if lengths:
         index = next(index for index, values in enumerate(flat) if len(values) in lengths)
         found = f"{len(flat[index]) // 3} keypoints" if len(flat[index]) % 3 == 0 else f"{len(flat[index])} numbers"
@@ -217,40 +274,62 @@ def _points(table: CocoFile, joints: int, keypoints: Keypoints) -> tuple[FloatAr
         )
     try:
         values = np.fromiter(chain.from_iterable(row or blank for row in flat), np.float32, len(flat) * len(blank))
-    except (TypeError, ValueError) as error:
-        raise PosecliError(
-            f"{table.path}: keypoints that are not numbers; see posecli data check {table.path}"
+    except UNFIT as error:
+        raise unfit(
+            table.path,
+            table.annotations,
+            lambda record: np.fromiter(keypoints(record), np.float32),
+            "has keypoints that are not numbers",
         ) from error
     triples = values.reshape(len(flat), joints, 3)
     visibility = np.clip(np.ceil(triples[..., 2]), 0, 2)  # some sets give a confidence between 0 and 1
-    visibility = np.where(np.isfinite(triples).all(axis=2), visibility, np.float32(0))
-    return np.where(visibility[..., None] > 0, triples[..., :2], np.float32(np.nan)), visibility
+    finite = np.isfinite(triples).all(axis=2)
+    unplaced = np.asarray((~finite & ~(triples[..., 2] <= 0)).any(axis=1))
+    visibility = np.where(finite, visibility, np.float32(0))
+    return np.where(visibility[..., None] > 0, triples[..., :2], np.float32(np.nan)), visibility, unplaced
 
 
-def _boxes(table: CocoFile, points: FloatArray) -> FloatArray:
-    """Boxes (A, 4) x1 y1 x2 y2; an annotation without one gets the tight box of its keypoints."""
+def _boxes(table: CocoFile) -> FloatArray:
+    """Boxes (A, 4) x1 y1 x2 y2, NaN for an annotation without one."""
     nothing = (np.nan,) * 4
     try:
-        flat = chain.from_iterable(record.get("bbox") or nothing for record in table.annotations)
+        flat = chain.from_iterable(_four(record.get("bbox") or nothing) for record in table.annotations)
         boxes = np.fromiter(flat, np.float64, 4 * len(table.annotations)).reshape(-1, 4)
-    except (TypeError, ValueError) as error:
-        raise PosecliError(f"{table.path}: a bbox is not four numbers; see posecli data check {table.path}") from error
+    except UNFIT as error:
+        raise unfit(
+            table.path,
+            table.annotations,
+            lambda record: np.fromiter(_four(record.get("bbox") or nothing), np.float64),
+            "has the bbox {}, which is not four numbers",
+            key="bbox",
+        ) from error
     boxes[:, 2:] += boxes[:, :2]
-    return np.where(np.isfinite(boxes).all(axis=1, keepdims=True), boxes, keypoint_boxes(points))
+    return boxes
 
 
-def _flat_boxes(people: People) -> Iterator[str]:
-    """What to say of labelled people whose boxes have no area: nobody can be cut out by them."""
+def _four(values: Sequence[float]) -> Sequence[float]:
+    if len(values) != 4:
+        raise ValueError("not four")
+    return values
+
+
+def _flat_boxes(table: CocoFile, people: People) -> tuple[str, ...]:
+    """What to say of labelled people whose boxes have no area: nobody can be cut out by them.
+
+    A box that is not stated is no fault of the annotation.
+    """
     assert people.boxes is not None
-    flat = ~has_area(people.boxes) & people.labelled.any(axis=1)
-    count = int((flat & ~people.extra["crowd"]).sum())
-    if count:
-        yield f"{count} labelled people have a box without area, by which nobody can be cut out; see posecli data check"
+    flat = ~has_area(people.boxes) & people.labelled.any(axis=1) & ~people.extra["crowd"]
+    records = [table.annotations[row] for row in np.flatnonzero(flat).tolist()]
+    tight = [record for record in records if not record.get("bbox")]
+    return (
+        *_notes(table, flat, "labelled people have a box without area, by which nobody can be cut out", "bbox"),
+        *fault_notes(table.path, False, "labelled people have no bbox, and a tight one without area", tight),
+    )
 
 
 def _column(table: CocoFile, key: str, kind: Any, default: Any) -> Array:
-    values = (default if (value := record.get(key)) is None else value for record in table.annotations)
-    return np.fromiter(values, kind, len(table.annotations))
+    return column(table.path, table.annotations, key, kind, default)
 
 
 def _crowd_index(table: CocoFile) -> dict[str, Array]:
@@ -261,7 +340,7 @@ def _crowd_index(table: CocoFile) -> dict[str, Array]:
     for index, record in enumerate(table.images):
         try:
             values[index] = np.nan if record.get("crowdIndex") is None else float(record["crowdIndex"])
-        except (TypeError, ValueError) as error:
+        except UNFIT as error:
             raise PosecliError(
                 f"{table.path}: image {record['id']} has the crowdIndex {record['crowdIndex']!r}; a number is expected"
             ) from error
@@ -270,33 +349,36 @@ def _crowd_index(table: CocoFile) -> dict[str, Array]:
 
 def _own_columns(table: CocoFile) -> dict[str, Array]:
     """The columns that the first category names; -1 where an annotation has none."""
-    names = table.categories[0].get("columns") or ()
-    try:
-        return {name: _whole_numbers(_column(table, name, np.float64, -1)) for name in map(str, names)}
-    except (TypeError, ValueError, OverflowError) as error:
-        raise PosecliError(f"{table.path}: `columns` {names} are whole numbers, and one is not") from error
+    names = table.categories[0].get("columns") or []
+    if not isinstance(names, list):
+        raise PosecliError(f"{table.path}: `columns` of a category is a list of names, it is {names!r}")
+    return {name: _whole_numbers(table, name) for name in map(str, names)}
 
 
-def _whole_numbers(values: FloatArray) -> IntArray:
-    """The same as int64. Raises ValueError for others."""
-    whole = values.astype(np.int64)
-    if (whole != values).any():
-        raise ValueError("not whole")
-    return np.asarray(whole)
+def _whole_numbers(table: CocoFile, key: str) -> IntArray:
+    """A column of whole numbers. Raises PosecliError naming the first annotation with another."""
+    values = _column(table, key, np.float64, -1)
+    wrong = np.flatnonzero((np.floor(values) != values) | ~(np.abs(values) < 2**63))
+    if len(wrong):
+        record = table.annotations[int(wrong[0])]
+        raise PosecliError(
+            f"{table.path}: annotation {record['id']} has the {key} {record[key]!r}; a whole number is expected, as in "
+            "all `columns`"
+        )
+    return np.asarray(values.astype(np.int64))
 
 
 def _identities(table: CocoFile) -> IntArray:
-    """The annotations' ids; their running number where an id is not a whole number."""
-    try:
-        return _column(table, "id", np.int64, 0)
-    except (TypeError, ValueError):
+    """The annotations' ids; their running number where an id is text."""
+    if any(isinstance(record["id"], str) for record in table.annotations):
         return np.arange(1, len(table.annotations) + 1)
+    return _column(table, "id", np.int64, 0)
 
 
 def _sizes(table: CocoFile, pictures: PicturePaths | NoPictures) -> IntArray:
     """Width and height (N, 2) as stated, from the pictures' headers where they are not."""
-    flat = chain.from_iterable((record.get("width") or 0, record.get("height") or 0) for record in table.images)
-    sizes = np.fromiter(flat, np.int64, 2 * len(table.images)).reshape(-1, 2)
+    sides = [column(table.path, table.images, key, np.int64, 0, "image") for key in ("width", "height")]
+    sizes = np.stack(sides, axis=1)
     unknown = np.flatnonzero((sizes <= 0).any(axis=1))
     if len(unknown) and isinstance(pictures, PicturePaths):
         sizes[unknown], unreadable = picture_sizes([pictures.path(int(index)) for index in unknown])

@@ -9,7 +9,7 @@ entry of the table `actions`. A picture's record: `camera_id`, an entry of the t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from posecli.console import PosecliError, few
+from posecli.datasets.coco_columns import UNFIT, column, unfit
 from posecli.datasets.lengths import check_millimetres
 from posecli.types import Array, Camera, Chosen, Dataset, FloatArray, People
 
@@ -89,22 +90,26 @@ def read_cameras(file: Path, images: Sequence[Record], more: Mapping[str, list[R
         return None
     cameras = [_camera(file, record) for record in more["cameras"]]
     place = {record["id"]: index for index, record in enumerate(more["cameras"])}
-    lost = [record for record in images if record.get("camera_id") not in place]
+    try:
+        lost = [record for record in images if record.get("camera_id") not in place]
+    except TypeError as error:
+        fault = "has the camera_id {}, which is no number and no text"
+        raise unfit(file, images, lambda record: hash(record.get("camera_id")), fault, "image", "camera_id") from error
     if lost:
         raise PosecliError(f"{file}: image {lost[0]['id']} has no camera_id that its table `cameras` lists")
     return Chosen(cameras, np.array([place[record["camera_id"]] for record in images], dtype=np.int64))
 
 
 def _camera(file: Path, record: Record) -> Camera:
-    if not isinstance(record, dict) or "id" not in record:
-        raise PosecliError(f"{file}: an entry of `cameras` has no id")
+    if not isinstance(record, dict) or not isinstance(record.get("id"), int | float | str):
+        raise PosecliError(f"{file}: an entry of `cameras` has no id, a number or text")
     fields: dict[str, FloatArray] = {}
     for name, shape in SHAPES.items():
         if name == "distortion" and record.get(name) is None:
             continue
         try:
             values = np.asarray(record.get(name), dtype=np.float64)
-        except (TypeError, ValueError):
+        except UNFIT:
             values = np.zeros(0)
         if values.shape != shape or not np.isfinite(values).all():
             wanted = "×".join(map(str, shape))
@@ -121,7 +126,7 @@ def read_actions(file: Path, more: Mapping[str, list[Record]]) -> dict[int, str]
     """The names of the actions by id. Raises PosecliError."""
     try:
         return {int(record["id"]): str(record["name"]) for record in more.get("actions", ())}
-    except (TypeError, KeyError, ValueError) as error:
+    except UNFIT as error:
         raise PosecliError(f"{file}: an entry of `actions` needs a numeric id and a name") from error
 
 
@@ -136,7 +141,7 @@ def read_motion(
     columns: dict[str, Array] = {}
     for name in NUMBERS if more else NUMBERS[:1]:
         if annotations and all(isinstance(record.get(name), int) for record in annotations):
-            columns[name] = np.array([record[name] for record in annotations], dtype=np.int64)
+            columns[name] = column(file, annotations, name, np.int64, 0)
     if any(record.get("keypoints_3d") for record in annotations):
         columns["keypoints_3d"] = _points(file, annotations, joints)
         check_millimetres(columns["keypoints_3d"], str(file))
@@ -148,20 +153,37 @@ def _points(file: Path, annotations: Sequence[Record], joints: int) -> FloatArra
     """The 3D keypoints (A, K, 3), NaN where unknown."""
     unknown: list[float | None] = [None] * (3 * joints)
     rows = [record.get("keypoints_3d") or unknown for record in annotations]
-    wrong = next((index for index, row in enumerate(rows) if len(row) != 3 * joints), None)
+    try:
+        wrong = next((index for index, row in enumerate(rows) if len(row) != 3 * joints), None)
+    except TypeError as error:
+        raise unfit(
+            file,
+            annotations,
+            lambda record: len(record.get("keypoints_3d") or ()),
+            "has the keypoints_3d {}; a list of numbers is expected",
+            key="keypoints_3d",
+        ) from error
     if wrong is not None:
         raise PosecliError(
             f"{file}: annotation {annotations[wrong]['id']} has {len(rows[wrong])} numbers in keypoints_3d, "
             f"{3 * joints} are expected"
         )
-    values = (np.nan if value is None else value for value in chain.from_iterable(rows))
     try:
-        flat = np.fromiter(values, np.float32, len(rows) * 3 * joints)
-    except (TypeError, ValueError) as error:
-        raise PosecliError(f"{file}: keypoints_3d holds something that is no number") from error
+        flat = np.fromiter(_numbers(chain.from_iterable(rows)), np.float32, len(rows) * 3 * joints)
+    except UNFIT as error:
+        raise unfit(
+            file,
+            annotations,
+            lambda record: np.fromiter(_numbers(record.get("keypoints_3d") or ()), np.float32),
+            "has keypoints_3d with something that is no number",
+        ) from error
     points = flat.reshape(len(rows), joints, 3)
     _check_finite(file, annotations, points)
     return np.where(np.isfinite(points).all(axis=-1, keepdims=True), points, np.float32(np.nan))
+
+
+def _numbers(values: Iterable[float | None]) -> Iterator[float]:
+    return (np.nan if value is None else value for value in values)
 
 
 def _check_finite(file: Path, annotations: Sequence[Record], points: FloatArray) -> None:

@@ -31,7 +31,7 @@ def choose_categories(file: Path, categories: Sequence[Category], wanted: str | 
         raise PosecliError(f"{file}: no category {wanted!r} with keypoints; it has {_listed(able)}")
     if not able:
         raise PosecliError(f"{file}: no category lists its `keypoints`, so this is no keypoint file")
-    if len({tuple(category["keypoints"]) for category in able}) > 1:
+    if len({tuple(map(str, category["keypoints"])) for category in able}) > 1:
         raise PosecliError(
             f"{file}: several categories have keypoints of their own; choose one: {_listed(able)}, by "
             f"--set data.train.category=NAME and data.val.category=NAME (convert: --set category=NAME)"
@@ -128,7 +128,7 @@ def from_fields(origin: str, fields: Mapping[str, Any], name: str) -> Skeleton:
         if faults:
             raise ValueError(f"flip_pairs: {faults[0]}")
         return Skeleton.from_dict({"name": fields.get("name", name), "keypoints": names, **plain})
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
         raise PosecliError(f"{origin}: {error}") from error
 
 

@@ -79,6 +79,9 @@ class MosaicConfig(DatasetConfig):
 
         return mosaic_dataset(self.photos.build(), Plan(self.count, self.seed, self.size, self.people))
 
+    def refusing(self, strict: bool = True) -> Self:
+        return self.model_copy(update={"photos": self.photos.refusing(strict)})
+
 
 class MixedConfig(Config):
     """One part of a mix."""
@@ -134,25 +137,30 @@ class StoredDatasetConfig(DatasetConfig):
         """The whole dataset, before it is cut."""
 
 
-class CocoConfig(StoredDatasetConfig):
+class CocoFormConfig(StoredDatasetConfig):
+    """What the readers of COCO's form share."""
+
+    images: Path | None = Field(None, description="folder of the pictures; looked for beside the file by default")
+    strict: bool = Field(False, description="refuse annotations with faults, which are else noted")
+
+
+class CocoConfig(CocoFormConfig):
     """COCO keypoint JSON; names, links, flip pairs and sigmas come from the file or a skeleton beside it."""
 
     name: ClassVar[str] = "coco"
-    images: Path | None = Field(None, description="folder of the pictures; looked for beside the file by default")
     category: str | int | None = Field(None, description="name or id, where several have keypoints of their own")
     skeleton: str | None = Field(None, description="a shipped skeleton's name or a YAML file, over what the file says")
 
     def read(self) -> Dataset:
         from posecli.datasets.coco import coco_dataset
 
-        return coco_dataset(self.path, self.images, self.category, self.skeleton)
+        return coco_dataset(self.path, self.images, self.category, self.skeleton, strict=self.strict)
 
 
-class CocoWholeBodyConfig(StoredDatasetConfig):
+class CocoWholeBodyConfig(CocoFormConfig):
     """COCO-WholeBody: 17 body, 6 foot, 68 face and 21 keypoints of each hand, or one of these parts."""
 
     name: ClassVar[str] = "coco-wholebody"
-    images: Path | None = Field(None, description="folder of the pictures; looked for beside the file by default")
     part: Literal["wholebody", "body", "foot", "face", "left_hand", "right_hand", "hands"] = Field(
         "wholebody", description="what is read; hands: every valid hand is an instance of 21 keypoints"
     )
@@ -160,14 +168,13 @@ class CocoWholeBodyConfig(StoredDatasetConfig):
     def read(self) -> Dataset:
         from posecli.datasets.wholebody import wholebody_dataset
 
-        return wholebody_dataset(self.path, self.images, self.part)
+        return wholebody_dataset(self.path, self.images, self.part, strict=self.strict)
 
 
-class KnownKeypointsConfig(StoredDatasetConfig):
+class KnownKeypointsConfig(CocoFormConfig):
     """A dataset in COCO's form whose keypoints are described by a shipped skeleton, whatever its files say of them."""
 
     skeleton: ClassVar[str]
-    images: Path | None = Field(None, description="folder of the pictures; looked for beside the file by default")
 
 
 class CrowdPoseConfig(KnownKeypointsConfig):
@@ -179,7 +186,7 @@ class CrowdPoseConfig(KnownKeypointsConfig):
     def read(self) -> Dataset:
         from posecli.datasets.crowds import crowdpose_dataset
 
-        return crowdpose_dataset(self.path, self.images)
+        return crowdpose_dataset(self.path, self.images, strict=self.strict)
 
 
 class AicConfig(KnownKeypointsConfig):
@@ -191,7 +198,7 @@ class AicConfig(KnownKeypointsConfig):
     def read(self) -> Dataset:
         from posecli.datasets.crowds import aic_dataset
 
-        return aic_dataset(self.path, self.images)
+        return aic_dataset(self.path, self.images, strict=self.strict)
 
 
 class OcHumanConfig(KnownKeypointsConfig):
@@ -204,7 +211,7 @@ class OcHumanConfig(KnownKeypointsConfig):
     def read(self) -> Dataset:
         from posecli.datasets.crowds import ochuman_dataset
 
-        return ochuman_dataset(self.path, self.images, self.part)
+        return ochuman_dataset(self.path, self.images, self.part, strict=self.strict)
 
 
 class MhpConfig(KnownKeypointsConfig):
@@ -216,7 +223,7 @@ class MhpConfig(KnownKeypointsConfig):
     def read(self) -> Dataset:
         from posecli.datasets.crowds import mhp_dataset
 
-        return mhp_dataset(self.path, self.images)
+        return mhp_dataset(self.path, self.images, strict=self.strict)
 
 
 class InterHandConfig(StoredDatasetConfig):
@@ -239,11 +246,10 @@ class InterHandConfig(StoredDatasetConfig):
         return interhand_dataset(self.path, self.images, self.part, self.subset, self.rootnet, single, self.strict)
 
 
-class FreiHandConfig(StoredDatasetConfig):
+class FreiHandConfig(CocoFormConfig):
     """FreiHAND: right hands of 21 keypoints; COCO JSON, or the published folder with training_xyz.json."""
 
     name: ClassVar[str] = "freihand"
-    images: Path | None = Field(None, description="folder of the pictures; looked for beside the file by default")
     box: Literal["annotated", "picture"] = Field(
         "annotated", description="picture: the whole of it, which with a padding of 0.8 is the reference's crop"
     )
@@ -251,43 +257,40 @@ class FreiHandConfig(StoredDatasetConfig):
     def read(self) -> Dataset:
         from posecli.datasets.hand_sets import freihand_dataset
 
-        return freihand_dataset(self.path, self.images, self.box)
+        return freihand_dataset(self.path, self.images, self.box, strict=self.strict)
 
 
-class OneHand10KConfig(StoredDatasetConfig):
+class OneHand10KConfig(CocoFormConfig):
     """OneHand10K: hands of 21 keypoints, COCO JSON."""
 
     name: ClassVar[str] = "onehand10k"
-    images: Path | None = Field(None, description="folder of the pictures; looked for beside the file by default")
 
     def read(self) -> Dataset:
         from posecli.datasets.hand_sets import onehand10k_dataset
 
-        return onehand10k_dataset(self.path, self.images)
+        return onehand10k_dataset(self.path, self.images, strict=self.strict)
 
 
-class RhdConfig(StoredDatasetConfig):
+class RhdConfig(CocoFormConfig):
     """RHD, rendered hands of 21 keypoints, COCO JSON with the joints in 3D."""
 
     name: ClassVar[str] = "rhd"
-    images: Path | None = Field(None, description="folder of the pictures; looked for beside the file by default")
 
     def read(self) -> Dataset:
         from posecli.datasets.hand_sets import rhd_dataset
 
-        return rhd_dataset(self.path, self.images)
+        return rhd_dataset(self.path, self.images, strict=self.strict)
 
 
-class PanopticHandConfig(StoredDatasetConfig):
+class PanopticHandConfig(CocoFormConfig):
     """CMU Panoptic HandDB: hands of 21 keypoints, COCO JSON with head sizes for pck@0.7:head."""
 
     name: ClassVar[str] = "panoptic-hand"
-    images: Path | None = Field(None, description="folder of the pictures; looked for beside the file by default")
 
     def read(self) -> Dataset:
         from posecli.datasets.hand_sets import panoptic_hand_dataset
 
-        return panoptic_hand_dataset(self.path, self.images)
+        return panoptic_hand_dataset(self.path, self.images, strict=self.strict)
 
 
 class LspConfig(StoredDatasetConfig):

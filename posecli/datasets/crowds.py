@@ -2,7 +2,7 @@
 
 CrowdPose (Li et al., CVPR 2019) also says of each picture how crowded it is, `crowdIndex`. The others are also read as
 their authors publish them, see `published_crowds`. None of these but OCHuman annotates areas of bodies: an area is 0.53
-of the box, as the reference scores them.
+of the box, as the reference scores them. Annotations with faults are noted; with `strict` they raise PosecliError.
 """
 
 from __future__ import annotations
@@ -38,27 +38,27 @@ _OTHER_NAMES = {"head": "tophead"}  # CrowdPose's files say head, its papers top
 
 
 @collection_paused()
-def crowdpose_dataset(path: Path, images: Path | None = None) -> Dataset:
+def crowdpose_dataset(path: Path, images: Path | None = None, strict: bool = False) -> Dataset:
     """People with 14 keypoints; `extra["crowd_index"]` is that of the person's picture."""
-    return _with_body_areas(_read(path, "crowdpose", images))
+    return _with_body_areas(_read(path, "crowdpose", images, strict))
 
 
 @collection_paused()
-def aic_dataset(path: Path, images: Path | None = None) -> Dataset:
+def aic_dataset(path: Path, images: Path | None = None, strict: bool = False) -> Dataset:
     """People with 14 keypoints, from the published list of pictures or from COCO's form."""
     file = find_annotations(path)
     document = parse_json(file)
     if not isinstance(document, list):
-        return _with_body_areas(_read(file, "aic", images))
+        return _with_body_areas(_read(file, "aic", images, strict))
     skeleton = house_skeleton("aic")
     beside = file.parent / file.stem.replace("annotations", "images")
     places = images or (beside if beside != file.parent / file.stem and beside.is_dir() else None)
-    table = aic_tables(file, document, skeleton)
+    table = aic_tables(file, document, skeleton, strict)
     return _with_body_areas(build(table, skeleton, _keypoints, places, ["read as AI Challenger publishes it"]))
 
 
 @collection_paused()
-def ochuman_dataset(path: Path, images: Path | None = None, part: Part = "all") -> Dataset:
+def ochuman_dataset(path: Path, images: Path | None = None, part: Part = "all", strict: bool = False) -> Dataset:
     """People who hide each other, with COCO's 17 keypoints; areas are those of the boxes, as the authors have them.
 
     `part` is for the published ochuman.json; each of the authors' files in COCO's form is one of its parts.
@@ -67,20 +67,20 @@ def ochuman_dataset(path: Path, images: Path | None = None, part: Part = "all") 
     document = parse_json(file)
     if isinstance(document, dict) and is_published(document):
         skeleton = house_skeleton("coco")
-        table = ochuman_tables(file, document, skeleton, part)
+        table = ochuman_tables(file, document, skeleton, part, strict)
         return build(table, skeleton, _keypoints, images, ["read as OCHuman's authors publish it"])
     if part != "all":
         raise PosecliError(f"{file} is in COCO's form, part={part} is for the published ochuman.json; leave part out")
-    return _read(file, "coco", images)
+    return _read(file, "coco", images, strict)
 
 
 @collection_paused()
-def mhp_dataset(path: Path, images: Path | None = None) -> Dataset:
+def mhp_dataset(path: Path, images: Path | None = None, strict: bool = False) -> Dataset:
     """People with 16 keypoints, those of MPII, from one side as published, images/ and pose_annos/, or COCO's form."""
     folder = mhp_folder(path)
     if folder is not None:
         skeleton = house_skeleton("mhp")
-        table = mhp_tables(folder, skeleton)
+        table = mhp_tables(folder, skeleton, strict)
         return _with_body_areas(build(table, skeleton, _keypoints, images, ["read as MHP v2 is published"]))
     if mhp_folder(path / "train") is not None:
         raise PosecliError(f"{path} holds all of MHP v2; give one side of it, {path / 'train'} or {path / 'val'}")
@@ -88,16 +88,16 @@ def mhp_dataset(path: Path, images: Path | None = None) -> Dataset:
         path.is_dir() and not any(path.glob("*.json")) and not any(path.glob("annotations/*.json"))
     ):
         raise PosecliError(f"no MHP v2 at {path}: give the folder with images/ and pose_annos/, or one COCO JSON file")
-    return _with_body_areas(_read(path, "mhp", images))
+    return _with_body_areas(_read(path, "mhp", images, strict))
 
 
-def _read(path: Path, skeleton: str, images: Path | None) -> Dataset:
+def _read(path: Path, skeleton: str, images: Path | None, strict: bool) -> Dataset:
     """A file in COCO's form, by a house skeleton: what such files say of links is often another dataset's."""
     file = find_annotations(path)
     document = read_json(file)
     described = house_skeleton(skeleton)
     _check_names(file, document["categories"], described)
-    table = sort_annotations(file, document, document["categories"])
+    table = sort_annotations(file, document, document["categories"], strict)
     return build(table, described, _keypoints, images)
 
 

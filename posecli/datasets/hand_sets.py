@@ -2,6 +2,7 @@
 
 FreiHAND (Zimmermann et al., ICCV 2019), OneHand10K (Wang et al., TCSVT 2018), RHD (Zimmermann and Brox, ICCV 2017) and
 CMU Panoptic HandDB (Simon et al., CVPR 2017), as the reference's files hold them; FreiHAND also as it is published.
+Annotations with faults are noted; with `strict` they raise PosecliError.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from posecli.datasets.coco import (
     read_json,
     sort_annotations,
 )
+from posecli.datasets.coco_columns import column
 from posecli.datasets.coco_skeleton import choose_categories
 from posecli.datasets.pictures import PicturePaths, picture_sizes
 from posecli.geometry import box_areas, keypoint_boxes
@@ -44,13 +46,13 @@ METRE = 1000.0  # millimetres
 
 
 @collection_paused()
-def onehand10k_dataset(path: Path, images: Path | None = None) -> Dataset:
+def onehand10k_dataset(path: Path, images: Path | None = None, strict: bool = False) -> Dataset:
     """OneHand10K: one hand a picture, as labelled."""
-    return _hands(_table(path), images, _plain)
+    return _hands(_table(path, strict), images, _plain)
 
 
 @collection_paused()
-def freihand_dataset(path: Path, images: Path | None = None, box: Box = "annotated") -> Dataset:
+def freihand_dataset(path: Path, images: Path | None = None, box: Box = "annotated", strict: bool = False) -> Dataset:
     """FreiHAND: one right hand a picture of 224×224; a JSON file, or the published folder with training_xyz.json.
 
     `box`: "picture" takes the whole picture, which is centred on the hand, instead of the annotated box.
@@ -58,7 +60,7 @@ def freihand_dataset(path: Path, images: Path | None = None, box: Box = "annotat
     if path.is_dir() and (path / "training_xyz.json").is_file():
         dataset = _published_freihand(path, images)
     else:
-        dataset = _hands(_table(path), images, _plain)
+        dataset = _hands(_table(path, strict), images, _plain)
     if box == "annotated":
         return dataset
     whole = np.concatenate([np.zeros_like(dataset.sizes), dataset.sizes], axis=1)[dataset.sample_of_row]
@@ -66,17 +68,17 @@ def freihand_dataset(path: Path, images: Path | None = None, box: Box = "annotat
 
 
 @collection_paused()
-def panoptic_hand_dataset(path: Path, images: Path | None = None) -> Dataset:
+def panoptic_hand_dataset(path: Path, images: Path | None = None, strict: bool = False) -> Dataset:
     """CMU Panoptic HandDB: `head_size` in pixels is a column, so that `pck@0.7:head` is the reference's PCKh."""
-    table = _table(path)
-    heads = [np.nan if (size := record.get("head_size")) is None else size for record in table.annotations]
-    return _with_columns(_hands(table, images, _plain), {"head_size": np.array(heads, dtype=np.float64)})
+    table = _table(path, strict)
+    heads = column(table.path, table.annotations, "head_size", np.float64, np.nan)
+    return _with_columns(_hands(table, images, _plain), {"head_size": heads})
 
 
 @collection_paused()
-def rhd_dataset(path: Path, images: Path | None = None) -> Dataset:
+def rhd_dataset(path: Path, images: Path | None = None, strict: bool = False) -> Dataset:
     """RHD, rendered hands: with `keypoints_3d` (P, 21, 3) in camera millimetres and cameras where the file has them."""
-    table = _table(path)
+    table = _table(path, strict)
     dataset = _hands(table, images, _rhd)
     note = "fingers are read from the tip, as the pictures show them, not as the category names them"
     dataset = dataclasses.replace(dataset, notes=(*dataset.notes, note))
@@ -93,10 +95,10 @@ def rhd_dataset(path: Path, images: Path | None = None) -> Dataset:
 # --- COCO files -------------------------------------------------------------------------------------------------------
 
 
-def _table(path: Path) -> CocoFile:
+def _table(path: Path, strict: bool) -> CocoFile:
     file = find_annotations(path)
     document = read_json(file)
-    return sort_annotations(file, document, choose_categories(file, document["categories"], None))
+    return sort_annotations(file, document, choose_categories(file, document["categories"], None), strict)
 
 
 def _hands(table: CocoFile, images: Path | None, keypoints: Keypoints) -> Dataset:

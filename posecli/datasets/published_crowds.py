@@ -36,7 +36,7 @@ def is_published(document: object) -> bool:
 # --- AI Challenger ----------------------------------------------------------------------------------------------------
 
 
-def aic_tables(file: Path, document: Sequence[Any], skeleton: Skeleton) -> CocoFile:
+def aic_tables(file: Path, document: Sequence[Any], skeleton: Skeleton, strict: bool) -> CocoFile:
     """AI Challenger's list. Raises PosecliError where it is another list."""
     try:
         images = [{"id": record["image_id"], "file_name": f"{record['image_id']}.jpg"} for record in document]
@@ -46,7 +46,7 @@ def aic_tables(file: Path, document: Sequence[Any], skeleton: Skeleton) -> CocoF
             f"{file}: a list, but not of AI Challenger's pictures with image_id, human_annotations and "
             f"keypoint_annotations ({type(error).__name__}: {error})"
         ) from error
-    return _tables(file, images, annotations, skeleton)
+    return _tables(file, images, annotations, skeleton, strict)
 
 
 def _aic_people(record: Record) -> list[Record]:
@@ -63,7 +63,7 @@ def _aic_people(record: Record) -> list[Record]:
 # --- OCHuman ----------------------------------------------------------------------------------------------------------
 
 
-def ochuman_tables(file: Path, document: Mapping[str, Any], skeleton: Skeleton, part: Part) -> CocoFile:
+def ochuman_tables(file: Path, document: Mapping[str, Any], skeleton: Skeleton, part: Part, strict: bool) -> CocoFile:
     """The people of ochuman.json who have keypoints and a mask, as in the authors' own COCO files; other people, and
     pictures with none of these, are left out, and where they are nothing is to be learnt.
 
@@ -91,7 +91,7 @@ def ochuman_tables(file: Path, document: Mapping[str, Any], skeleton: Skeleton, 
             f"{file}: not OCHuman's pictures with image_id, file_name and annotations of bbox, keypoints and segms "
             f"({type(error).__name__}: {error})"
         ) from error
-    return _tables(file, images, annotations, skeleton)
+    return _tables(file, images, annotations, skeleton, strict)
 
 
 def _is_whole(person: Record) -> bool:
@@ -131,7 +131,7 @@ def mhp_folder(path: Path) -> Path | None:
     return path / MHP_FOLDER if (path / MHP_FOLDER).is_dir() else None
 
 
-def mhp_tables(folder: Path, skeleton: Skeleton) -> CocoFile:
+def mhp_tables(folder: Path, skeleton: Skeleton, strict: bool) -> CocoFile:
     """A folder with NUMBER.mat for each picture NUMBER.jpg. Raises PosecliError naming the file that cannot be read."""
     files = sorted(folder.glob("*.mat"), key=lambda file: (len(file.stem), file.stem))
     images: list[Record] = [{"id": _identity(file), "file_name": f"{file.stem}.jpg"} for file in files]
@@ -140,7 +140,7 @@ def mhp_tables(folder: Path, skeleton: Skeleton) -> CocoFile:
         for file in files
         for name, matrix in _mhp_matrices(file)
     ]
-    return _tables(folder, images, annotations, skeleton)
+    return _tables(folder, images, annotations, skeleton, strict)
 
 
 def _identity(file: Path) -> int | str:
@@ -180,10 +180,11 @@ def _box(corners: Sequence[float]) -> list[float]:
     return [left, top, right - left, bottom - top]
 
 
-def _tables(file: Path, images: list[Record], annotations: list[Record], skeleton: Skeleton) -> CocoFile:
+def _tables(file: Path, images: list[Record], annotations: list[Record], skeleton: Skeleton, strict: bool) -> CocoFile:
     """COCO's tables; annotations are numbered from 1 in the order of the file."""
     if not images:
         raise PosecliError(f"{file} lists no images")
     numbered = [{**person, "id": number, "category_id": 1} for number, person in enumerate(annotations, start=1)]
     category = {"id": 1, "name": "person", "keypoints": list(skeleton.names)}
-    return sort_annotations(file, {"images": images, "annotations": numbered, "categories": [category]}, [category])
+    tables = {"images": images, "annotations": numbered, "categories": [category]}
+    return sort_annotations(file, tables, [category], strict)

@@ -50,17 +50,17 @@ PARTS = {
 
 
 @collection_paused()
-def wholebody_dataset(path: Path, images: Path | None = None, part: str = "wholebody") -> Dataset:
+def wholebody_dataset(path: Path, images: Path | None = None, part: str = "wholebody", strict: bool = False) -> Dataset:
     """People with 133 keypoints, or one part of them; a part that is not valid is not labelled.
 
     wholebody and body: every person, with the person's box. face, left_hand, right_hand: every valid one, with its own
     box. foot: people with valid feet, the box tight around the labelled points. hands: every valid hand of either side
     as an instance of 21 keypoints, with annotation ids 2 id (left) and 2 id + 1 (right). `area` is always the
-    person's, to which the sigmas belong.
+    person's, to which the sigmas belong. Annotations with faults are noted; with `strict` they raise PosecliError.
     """
     file = find_annotations(path)
     document = read_json(file)
-    table = sort_annotations(file, document, choose_categories(file, document["categories"], None))
+    table = sort_annotations(file, document, choose_categories(file, document["categories"], None), strict)
     skeleton = house_skeleton({"wholebody": "coco_wholebody", "body": "coco"}.get(part) or _part_skeleton(part))
     if part == "wholebody":
         return build(table, skeleton, _whole, images)
