@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,14 +22,16 @@ from posecli import console
 from posecli.console import PosecliError
 from posecli.conversion import picture_names
 from posecli.datasets.coco import collection_paused, parse_json
+from posecli.datasets.coco_motion import NUMBERS
 from posecli.datasets.coco_skeleton import find_sidecar, from_fields, read_skeleton, to_fields
 from posecli.datasets.coco_writer import annotation_records, category_records, image_records
-from posecli.datasets.config import InterHandConfig, KnownKeypointsConfig
+from posecli.datasets.config import CocoWholeBodyConfig, InterHandConfig, KnownKeypointsConfig
 from posecli.datasets.detect import coco_like, detect_dataset
 from posecli.datasets.interhand import Faults, assemble, find_data, read_files
 from posecli.datasets.interhand import check as check_files
 from posecli.datasets.pictures import find_pictures, picture_size
 from posecli.datasets.published_crowds import is_published
+from posecli.datasets.wholebody import join_parts
 from posecli.skeleton import house_skeleton
 from posecli.types import BoolArray, Dataset, FloatArray
 
@@ -36,6 +39,7 @@ Record = dict[str, Any]
 Level = Literal["fault", "note"]
 TOLERANCE = 1.0  # pixels by which rounding may push a point or a box over the edge
 EXAMPLES = 3
+COUNTED = ("area", "iscrowd", "num_keypoints")  # what COCO's evaluation reads of an annotation beside its geometry
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ RULES: dict[str, Rule] = {
     "D102": Rule("fault", "picture cannot be decoded", "it is skipped in training"),
     "D103": Rule("fault", "picture has another size than stated", "boxes and keypoints may be of another picture"),
     "D104": Rule("fault", "image id repeats", "people cannot be told apart by picture; the file is refused"),
-    "D105": Rule("fault", "image record without id or file_name", "the file is refused"),
+    "D105": Rule("fault", "image record without a usable id or file_name", "the file is refused"),
     "D106": Rule("fault", "picture is both in train and val", "the score is too good"),
     "D107": Rule("note", "two image records name one file", "the picture counts twice"),
     "D201": Rule("fault", "annotation id repeats", "COCO's evaluation mixes people up"),
@@ -66,14 +70,16 @@ RULES: dict[str, Rule] = {
     "D209": Rule("fault", "labelled keypoint lies outside the picture", "the network learns to guess"),
     "D210": Rule("note", "visibility is not 0, 1 or 2", "whatever is above 0 counts as labelled"),
     "D211": Rule("note", "num_keypoints is not the number of labelled keypoints", "COCO's evaluation uses it"),
-    "D212": Rule("fault", "annotation record without id or image_id", "the file is refused"),
+    "D212": Rule("fault", "annotation record without a usable id or image_id", "the file is refused"),
     "D213": Rule("fault", "annotation or picture that InterHand2.6M's reader cannot use", "it is left out"),
+    "D214": Rule("fault", "area, iscrowd or another number is none", "it is replaced, or the file is refused"),
     "D301": Rule("fault", "no category lists keypoints", "the file is refused"),
     "D302": Rule("fault", "bad flip pairs", "mirrored pictures would get wrong labels; the file is refused"),
     "D303": Rule("note", "flip pairs are unknown", "no picture is mirrored; give flip_pairs in the category"),
     "D304": Rule("note", "no sigmas", "AP is refused; give sigmas in the category or in a skeleton.yaml"),
     "D305": Rule("fault", "sigmas that are not one positive number a keypoint", "AP would be wrong"),
     "D306": Rule("fault", "skeleton that cannot be read", "the file is refused"),
+    "D307": Rule("fault", "category record without a usable id", "the file is refused"),
     "D401": Rule("fault", "nobody has a labelled keypoint", "there is nothing to learn"),
     "D402": Rule("note", "picture without people", "top-down training does not use it"),
 }
@@ -165,12 +171,36 @@ def _check_file(file: Path, images: Path | None, decode: bool) -> Checked:
     if isinstance(config, InterHandConfig):
         return _check_interhand(str(file), config.model_copy(update={"images": images}), decode)
     document = parse_json(file)
-    if isinstance(config, KnownKeypointsConfig):
-        if is_published(document):
-            return _check_read(str(file), config.model_copy(update={"images": images}).build(), decode)
-        fields = to_fields(house_skeleton(config.skeleton))
-        document["categories"] = [{**record, **fields} for record in document.get("categories", ())]
+    if isinstance(config, KnownKeypointsConfig) and is_published(document):
+        return _check_read(str(file), config.model_copy(update={"images": images}).build(), decode)
+    categories, annotations = (_table(document, key) for key in ("categories", "annotations"))
+    if isinstance(config, KnownKeypointsConfig) and isinstance(categories, list):
+        document["categories"] = [_described(record, config.skeleton) for record in categories]
+    if isinstance(config, CocoWholeBodyConfig) and isinstance(categories, list) and isinstance(annotations, list):
+        document["categories"] = [
+            _described(record, "coco_wholebody") if _table(record, "keypoints") else record for record in categories
+        ]
+        document["annotations"] = [_joined(record) for record in annotations]
     return check_document(str(file), file, document, images, decode)
+
+
+def _described(record: Any, skeleton: str) -> Any:
+    """A category with the keypoints of a house skeleton."""
+    return {**record, **to_fields(house_skeleton(skeleton))} if isinstance(record, dict) else record
+
+
+def _joined(record: Any) -> Any:
+    """An annotation of COCO-WholeBody with all parts in `keypoints`, without the count of those of the body alone.
+
+    Where a part is no list, neither are the keypoints.
+    """
+    if not isinstance(record, dict):
+        return record
+    rest = {key: value for key, value in record.items() if key != "num_keypoints"}
+    try:
+        return {**rest, "keypoints": join_parts(record)}
+    except TypeError:
+        return {**rest, "keypoints": math.nan}
 
 
 def _annotation_files(folder: Path) -> list[Path]:
@@ -272,7 +302,12 @@ def _is_shown(record: Record) -> bool:
 
 
 def _has(record: Mapping[str, Any], *keys: str) -> bool:
-    return all(isinstance(record.get(key), int | str) and record[key] != "" for key in keys)
+    """Whether all of these are text or whole numbers of at most 64 bits, as ids are."""
+    return all(isinstance(record.get(key), int | str) and record[key] != "" and _fits(record[key]) for key in keys)
+
+
+def _fits(value: Any) -> bool:
+    return not isinstance(value, int) or -(2**63) <= value < 2**63
 
 
 def _repeated(values: Iterable[Hashable]) -> list[Hashable]:
@@ -313,7 +348,7 @@ def _look(path: Path, record: Record, decode: bool) -> tuple[str, str]:
         return "D101", ""
     size = picture_size(path)
     stated = (record.get("width"), record.get("height"))
-    if size is not None and all(stated) and size != stated:
+    if size is not None and None not in stated and 0 not in stated and size != stated:
         return "D103", f" is {size[0]}×{size[1]}, stated {stated[0]}×{stated[1]}"
     try:
         if decode:
@@ -330,9 +365,11 @@ def _look(path: Path, record: Record, decode: bool) -> tuple[str, str]:
 
 def _check_categories(report: Checked, file: Path | None, records: Sequence[Any]) -> dict[Any, int]:
     """The number of keypoints by category id, for every category there is (0 where it has none)."""
-    known = [record for record in records if isinstance(record, dict) and "id" in record]
+    known = [record for record in records if isinstance(record, dict) and _has(record, "id")]
+    usable = {id(record) for record in known}
+    report.add("D307", (f"entry {place} of categories" for place, r in enumerate(records) if id(r) not in usable))
     able = [record for record in known if isinstance(record.get("keypoints"), list) and record["keypoints"]]
-    if not able:
+    if not able and len(known) == len(records):  # else the reason is told
         report.add("D301", [f"{len(records)} categories"])
     for record in able:
         _check_skeleton(report, file, record)
@@ -372,11 +409,7 @@ def _pair_faults(names: Sequence[str], pairs: Any) -> list[str]:
 
 
 def _positive(values: Any, count: int) -> bool:
-    return (
-        isinstance(values, list)
-        and len(values) == count
-        and all(isinstance(value, int | float) and math.isfinite(value) and value > 0 for value in values)
-    )
+    return isinstance(values, list) and len(values) == count and all(_finite(value) and value > 0 for value in values)
 
 
 # --- people -----------------------------------------------------------------------------------------------------------
@@ -385,7 +418,7 @@ def _positive(values: Any, count: int) -> bool:
 def _check_annotations(
     report: Checked, records: Sequence[Any], pictures: Sequence[Record], joints: Mapping[Any, int]
 ) -> None:
-    sizes = {record["id"]: (record.get("width") or 0, record.get("height") or 0) for record in pictures}
+    sizes = {record["id"]: _stated_size(record) for record in pictures}
     usable = list(_usable(report, records, sizes, joints))
     report.add("D201", (f"annotation {identity}" for identity in _repeated(record["id"] for record in usable)))
     people = [record for record in usable if joints.get(record.get("category_id", 1))]
@@ -393,8 +426,14 @@ def _check_annotations(
         _check_people(report, [record for record in people if joints[record.get("category_id", 1)] == count], sizes)
     if not report.labelled and any(joints.values()) and len(usable) == len(records):  # else the reason is told
         report.add("D401", [f"{len(people)} annotations"])
-    populated = {record.get("image_id") for record in records if isinstance(record, dict)}
+    populated = {record["image_id"] for record in records if isinstance(record, dict) and _has(record, "image_id")}
     report.add("D402", (f"image {record['id']}" for record in pictures if record["id"] not in populated))
+
+
+def _stated_size(record: Record) -> tuple[float, float]:
+    """Width and height of a picture, 0 where they are no numbers: then it is not of the size stated, which is told."""
+    width, height = record.get("width"), record.get("height")
+    return (width or 0, height or 0) if _finite(width) and _finite(height) else (0, 0)
 
 
 def _usable(
@@ -417,22 +456,27 @@ def _record_fault(record: Any, sizes: Mapping[Any, Any], joints: Mapping[Any, in
     if record["image_id"] not in sizes:
         return "D202", f" of image {record['image_id']}"
     category = record.get("category_id", 1)
-    if category not in joints:
+    if isinstance(category, list | dict) or category not in joints:
         return "D203", f" of category {category}"
-    keypoints, box = record.get("keypoints") or [], record.get("bbox") or []
-    expected = 3 * joints[category]
-    if expected and len(keypoints) not in (0, expected):
-        return "D204", f" has {len(keypoints) / 3:g}, expected {joints[category]}"
-    if len(box) not in (0, 4) or not all(map(_finite, itertools.chain(keypoints, box))):
+    keypoints, box, points = (record.get(key) or [] for key in ("keypoints", "bbox", "keypoints_3d"))
+    if not all(isinstance(values, list) for values in (keypoints, box, points)):
         return "D205", ""
-    return None
+    for values in (keypoints, points):
+        if joints[category] and len(values) not in (0, 3 * joints[category]):
+            return "D204", f" has {len(values) / 3:g}, expected {joints[category]}"
+    known = (value for value in points if value is not None)
+    if len(box) not in (0, 4) or not all(map(_finite, itertools.chain(keypoints, box, known))):
+        return "D205", ""
+    wrong = next((key for key in COUNTED if key in record and not _finite(record[key])), None)
+    wrong = wrong or next((key for key in NUMBERS if not _fits(record.get(key))), None)
+    return None if wrong is None else ("D214", f": {wrong} {record[wrong]!r:.40}")
 
 
 def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, int | float) and abs(value) <= sys.float_info.max
 
 
-def _check_people(report: Checked, records: Sequence[Record], sizes: Mapping[Any, tuple[int, int]]) -> None:
+def _check_people(report: Checked, records: Sequence[Record], sizes: Mapping[Any, tuple[float, float]]) -> None:
     """Boxes and keypoints of annotations that all have equally many keypoints, in columns."""
     full = [record for record in records if record.get("keypoints")]
     if not full:
@@ -447,7 +491,7 @@ def _check_people(report: Checked, records: Sequence[Record], sizes: Mapping[Any
         report.add(rule, (f"annotation {full[row]['id']}{say(row)}" for row in rows))
 
     flag("D210", (~np.isin(triples[..., 2], (0, 1, 2))).any(axis=1))
-    stated = np.array([record.get("num_keypoints", -1) for record in full])
+    stated = np.array([record.get("num_keypoints", -1) for record in full], dtype=np.float64)
     flag("D211", (stated >= 0) & (stated != labelled.sum(axis=1)))
     outside = labelled & _outside(triples[..., :2], frames[:, None])
     flag("D209", outside.any(axis=1), lambda row: f": {int(outside[row].sum())} of {int(labelled[row].sum())}")

@@ -47,21 +47,35 @@ def cut_in_half(folder: Path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
+INFINITE = float("inf")
 CASES: list[tuple[str, int, Callable[[Document, Path], object]]] = [
     ("D101", 1, lambda d, f: (f / "2.jpg").unlink()),
     ("D101", 1, lambda d, f: (f / "0.jpg").unlink()),
     ("D102", 1, lambda d, f: cut_in_half(f)),
     ("D102", 1, lambda d, f: (f / "1.jpg").write_bytes(b"no picture")),
     ("D103", 1, lambda d, f: d["images"][1].update(width=40, height=60)),
+    ("D103", 1, lambda d, f: d["images"][1].update(width="a")),
+    ("D103", 1, lambda d, f: d["images"][1].update(height=[])),
+    ("D103", 1, lambda d, f: d["images"][1].update(height=INFINITE)),
     ("D104", 1, lambda d, f: d["images"].append(d["images"][0] | {"file_name": "1.jpg"})),
     ("D105", 1, lambda d, f: d["images"].append({"id": 9})),
+    ("D105", 1, lambda d, f: d["images"].append({"id": [9], "file_name": "2.jpg"})),
     ("D107", 1, lambda d, f: d["images"].append(d["images"][0] | {"id": 9})),
     ("D201", 1, lambda d, f: d["annotations"][1].update(id=10)),
     ("D202", 1, lambda d, f: d["annotations"][1].update(image_id=99)),
     ("D203", 1, lambda d, f: d["annotations"][1].update(category_id=2)),
+    ("D203", 1, lambda d, f: d["annotations"][1].update(category_id=[1])),
+    ("D203", 1, lambda d, f: d["annotations"][1].update(category_id={})),
+    ("D204", 1, lambda d, f: d["annotations"][1].update(keypoints_3d=[1, 2, 3])),
     ("D204", 2, lambda d, f: [record["keypoints"].pop() for record in d["annotations"][:2]]),
     ("D205", 1, lambda d, f: d["annotations"][1].update(bbox=[1, 2, None, 4])),
     ("D205", 1, lambda d, f: d["annotations"][1]["keypoints"].__setitem__(0, float("nan"))),
+    ("D205", 1, lambda d, f: d["annotations"][1].update(bbox=5)),
+    ("D205", 1, lambda d, f: d["annotations"][1].update(keypoints=5)),
+    ("D205", 1, lambda d, f: d["annotations"][1].update(keypoints={"nose": [1, 2, 2]})),
+    ("D205", 1, lambda d, f: d["annotations"][1]["keypoints"].__setitem__(0, 10**400)),
+    ("D205", 1, lambda d, f: d["annotations"][1].update(keypoints_3d=5)),
+    ("D205", 1, lambda d, f: d["annotations"][1].update(keypoints_3d=[None, "a", 1] * 17)),
     ("D206", 1, lambda d, f: d["annotations"][1].update(bbox=[5, 5, 0, 25])),
     ("D207", 1, lambda d, f: d["annotations"][1].update(bbox=[61, 5, 10, 10])),
     ("D208", 1, lambda d, f: d["annotations"][1].update(bbox=[50, 5, 20, 10])),
@@ -69,17 +83,28 @@ CASES: list[tuple[str, int, Callable[[Document, Path], object]]] = [
     ("D210", 1, lambda d, f: d["annotations"][1]["keypoints"].__setitem__(2, 0.4)),
     ("D211", 1, lambda d, f: d["annotations"][1].update(num_keypoints=3)),
     ("D212", 1, lambda d, f: d["annotations"].append({"keypoints": []})),
+    ("D212", 1, lambda d, f: d["annotations"][1].update(id=2**63)),
+    ("D212", 1, lambda d, f: d["annotations"].append(d["annotations"][1] | {"image_id": [1]})),
+    ("D212", 1, lambda d, f: d["annotations"].append(d["annotations"][1] | {"id": {}})),
+    ("D214", 1, lambda d, f: d["annotations"][1].update(num_keypoints=None)),
+    ("D214", 1, lambda d, f: d["annotations"][1].update(area="x")),
+    ("D214", 1, lambda d, f: d["annotations"][1].update(iscrowd=[])),
+    ("D214", 1, lambda d, f: d["annotations"][1].update(track_id=2**63)),
     ("D301", 1, lambda d, f: d["categories"][0].pop("keypoints")),
     ("D301", 1, lambda d, f: d["categories"][0].update(keypoints=17)),
     ("D302", 1, lambda d, f: d["categories"][0].update(flip_pairs=[[1, 2], [2, 3]])),
     ("D302", 1, lambda d, f: d["categories"][0].update(flip_pairs=[[1, 40]])),
     ("D302", 1, lambda d, f: d["categories"][0].update(flip_pairs=[["left_eye", "rigth_eye"]])),
+    ("D302", 1, lambda d, f: d["categories"][0].update(flip_pairs=[[1, INFINITE]])),
     ("D303", 1, lambda d, f: renamed(d, sigmas=[0.1] * 17)),
     ("D304", 1, lambda d, f: renamed(d, flip_pairs=[[0, 1]])),
     ("D305", 1, lambda d, f: d["categories"][0].update(sigmas=[0.1] * 16 + [-1])),
     ("D305", 1, lambda d, f: d["categories"][0].update(sigmas=[0.1] * 5)),
     ("D306", 1, lambda d, f: d["categories"][0]["keypoints"].__setitem__(0, "left_eye")),
     ("D306", 1, lambda d, f: d["categories"][0].update(skeleton=[[1, 40]])),
+    ("D306", 1, lambda d, f: d["categories"][0].update(skeleton=[[1, INFINITE]])),
+    ("D306", 1, lambda d, f: d["categories"][0].update(upper=[INFINITE])),
+    ("D307", 1, lambda d, f: d["categories"].append({"id": [], "name": "mouse"})),
     ("D401", 1, lambda d, f: d.update(annotations=[])),
     ("D402", 1, lambda d, f: d["annotations"].pop()),
 ]
@@ -109,6 +134,28 @@ def test_rules(tmp_path: Path, rule: str, count: int, spoil: Callable[[Document,
     assert (report.faults > 0) == any(RULES[found].level == "fault" for found in report.findings)
     others = {found for found in report.findings if RULES[found].level == "fault"} - {rule}
     assert not others, "one fault is told once"
+
+
+WHOLE: list[tuple[str, str, Callable[[Document], object]]] = [
+    ("a foot is not finite", "D205", lambda record: record["foot_kpts"].__setitem__(0, INFINITE)),
+    ("a hand is no list", "D205", lambda record: record.update(lefthand_kpts=5)),
+    ("a point of the face lacks", "D204", lambda record: record["face_kpts"].pop()),
+    ("a hand lies outside", "D209", lambda record: record["righthand_kpts"].__setitem__(slice(0, 3), [9999, 1, 2])),
+]
+
+
+@pytest.mark.parametrize(("case", "rule", "spoil"), WHOLE, ids=[case[0] for case in WHOLE])
+def test_all_parts_of_the_whole_body(
+    shared: Path, tmp_path: Path, case: str, rule: str, spoil: Callable[[Document], object]
+) -> None:
+    folder = shared / "data/format-samples/coco"
+    document = json.loads((folder / "test_coco_wholebody.json").read_text())
+    (first, *_) = [record for record in document["annotations"] if record["righthand_valid"]]
+    first.update(foot_valid=True, face_valid=True, lefthand_valid=True)
+    spoil(first)
+    (report,) = check(stored(tmp_path, document), folder, decode=False)
+    assert {found for found in report.findings if RULES[found].level == "fault"} == {rule}
+    assert report.findings[rule].examples[0].startswith(f"annotation {first['id']}")
 
 
 def test_every_rule_has_a_case() -> None:
@@ -204,6 +251,8 @@ def test_a_project_is_named_as_it_was_given(shared: Path, tmp_path: Path, monkey
 def test_sample_data(shared: Path) -> None:
     (coco,) = check(shared / "data/format-samples/coco/test_coco.json")
     assert coco.findings == {}
+    (whole,) = check(shared / "data/format-samples/coco/test_coco_wholebody.json")
+    assert (whole.faults, whole.labelled) == (0, 701)
     (mouse,) = check(shared / "data/deeplabcut-openfield", decode=False)
     assert (mouse.pictures, set(mouse.findings)) == (116, {"D304"})
     (lspet,) = check(shared / "data/lspet", decode=False)

@@ -63,7 +63,7 @@ def wholebody_dataset(path: Path, images: Path | None = None, part: str = "whole
     table = sort_annotations(file, document, choose_categories(file, document["categories"], None), strict)
     skeleton = house_skeleton({"wholebody": "coco_wholebody", "body": "coco"}.get(part) or _part_skeleton(part))
     if part == "wholebody":
-        return build(table, skeleton, _whole, images)
+        return build(table, skeleton, join_parts, images)
     if part == "body":
         return build(table, skeleton, lambda record: _part(record, PARTS["body"]), images)
     if part == "hands":
@@ -94,7 +94,8 @@ def _part(record: Record, part: Part) -> Sequence[float]:
     return record.get(part.field) or blank
 
 
-def _whole(record: Record) -> Sequence[float]:
+def join_parts(record: Record) -> list[float]:
+    """The flat triples of all parts, 399 numbers where each part has its own; zero where one is not valid."""
     return [value for part in PARTS.values() for value in _part(record, part)]
 
 
