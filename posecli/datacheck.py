@@ -21,7 +21,8 @@ import numpy as np
 from posecli import console
 from posecli.console import PosecliError
 from posecli.conversion import picture_names
-from posecli.datasets.coco import collection_paused, parse_json
+from posecli.datasets.coco import collection_paused, outlines, parse_json
+from posecli.datasets.coco_columns import can_read
 from posecli.datasets.coco_motion import NUMBERS
 from posecli.datasets.coco_skeleton import find_sidecar, from_fields, read_skeleton, to_fields
 from posecli.datasets.coco_writer import annotation_records, category_records, image_records
@@ -31,6 +32,7 @@ from posecli.datasets.interhand import Faults, assemble, find_data, read_files
 from posecli.datasets.interhand import check as check_files
 from posecli.datasets.pictures import find_pictures, picture_size
 from posecli.datasets.published_crowds import is_published
+from posecli.datasets.regions import Regions
 from posecli.datasets.wholebody import join_parts
 from posecli.skeleton import house_skeleton
 from posecli.types import BoolArray, Dataset, FloatArray
@@ -72,7 +74,7 @@ RULES: dict[str, Rule] = {
     "D211": Rule("note", "num_keypoints is not the number of labelled keypoints", "COCO's evaluation uses it"),
     "D212": Rule("fault", "annotation record without a usable id or image_id", "the file is refused"),
     "D213": Rule("fault", "annotation or picture that InterHand2.6M's reader cannot use", "it is left out"),
-    "D214": Rule("fault", "area, iscrowd or another number is none", "it is replaced, or the file is refused"),
+    "D214": Rule("fault", "number or outline of another kind", "it is replaced, or the file is refused"),
     "D301": Rule("fault", "no category lists keypoints", "the file is refused"),
     "D302": Rule("fault", "bad flip pairs", "mirrored pictures would get wrong labels; the file is refused"),
     "D303": Rule("note", "flip pairs are unknown", "no picture is mirrored; give flip_pairs in the category"),
@@ -469,6 +471,8 @@ def _record_fault(record: Any, sizes: Mapping[Any, Any], joints: Mapping[Any, in
         return "D205", ""
     wrong = next((key for key in COUNTED if key in record and not _finite(record[key])), None)
     wrong = wrong or next((key for key in NUMBERS if not _fits(record.get(key))), None)
+    if wrong is None and record.get("segmentation") and not can_read(lambda seen: Regions({0: outlines(seen)}), record):
+        return "D214", ": segmentation is neither polygons nor run lengths"
     return None if wrong is None else ("D214", f": {wrong} {record[wrong]!r:.40}")
 
 

@@ -89,6 +89,8 @@ CASES: list[tuple[str, int, Callable[[Document, Path], object]]] = [
     ("D214", 1, lambda d, f: d["annotations"][1].update(num_keypoints=None)),
     ("D214", 1, lambda d, f: d["annotations"][1].update(area="x")),
     ("D214", 1, lambda d, f: d["annotations"][1].update(iscrowd=[])),
+    ("D214", 1, lambda d, f: d["annotations"][1].update(segmentation=5)),
+    ("D214", 1, lambda d, f: d["annotations"][1].update(segmentation=[["x"] * 6])),
     ("D214", 1, lambda d, f: d["annotations"][1].update(track_id=2**63)),
     ("D301", 1, lambda d, f: d["categories"][0].pop("keypoints")),
     ("D301", 1, lambda d, f: d["categories"][0].update(keypoints=17)),

@@ -358,6 +358,13 @@ FAULTS: list[tuple[str, Callable[[Document], object], str]] = [
     ("no box", lambda d: d["annotations"][1].update(bbox=5), "annotation 12 has the bbox 5, which is not four numbers"),
     ("area", lambda d: d["annotations"][1].update(area="x"), "annotation 12 has the area 'x'; a number is expected"),
     ("crowd", lambda d: d["annotations"][1].update(iscrowd=[0, 1]), r"annotation 12 has the iscrowd \[0, 1\]"),
+    ("outline", lambda d: d["annotations"][1].update(iscrowd=1, segmentation=5), "annotation 12 has a segmentation"),
+    (
+        "words as outline",
+        lambda d: d["annotations"][1].update(iscrowd=1, segmentation=[["x"] * 6]),
+        "annotation 12 has a segm",
+    ),
+    ("ignore", lambda d: d["images"][1].update(ignore=5), "image 3 has an `ignore` that is no list of polygons"),
     ("large id", lambda d: d["annotations"][1].update(id=2**63), "has the id 9223372036854775808; a whole number"),
     ("large track", lambda d: [r.update(track_id=2**63) for r in d["annotations"]], "annotation 12 has the track_id"),
     ("picture's list", lambda d: d["annotations"][1].update(image_id=[7]), "annotation 12 has an image_id or a categ"),

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from posecli.console import PosecliError
-from posecli.datasets.coco_columns import UNFIT, column, fault_notes, unfit
+from posecli.datasets.coco_columns import UNFIT, can_read, column, fault_notes, unfit
 from posecli.datasets.coco_motion import TABLES, read_actions, read_cameras, read_motion
 from posecli.datasets.coco_skeleton import choose_categories, read_skeleton
 from posecli.datasets.hand_columns import read_hands
@@ -199,7 +199,7 @@ def build(
         people=people,
         images=pictures,
         cameras=read_cameras(table.path, table.images, table.more),
-        ignore=Regions(_ignored(table, people)),
+        ignore=_ignore(table, people),
         notes=(*table.notes, *notes, *faults),
         categories={category["id"]: str(category.get("name", category["id"])) for category in table.categories},
         actions=read_actions(table.path, table.more),
@@ -388,6 +388,24 @@ def _sizes(table: CocoFile, pictures: PicturePaths | NoPictures) -> IntArray:
     return sizes
 
 
+def _ignore(table: CocoFile, people: People) -> Regions:
+    """Where nothing is to be learnt. Raises PosecliError naming the first record with an outline that is none."""
+    try:
+        return Regions(_ignored(table, people))
+    except UNFIT as error:
+        pictures = [record for record in table.images if not can_read(_ignore_of, record)]
+        if pictures:
+            raise unfit(
+                table.path, pictures, _ignore_of, "has an `ignore` that is no list of polygons", "image"
+            ) from error
+        fault = "has a segmentation that is neither polygons nor run lengths"
+        raise unfit(table.path, table.annotations, lambda record: Regions({0: outlines(record)}), fault) from error
+
+
+def _ignore_of(picture: Record) -> Regions:
+    return Regions({0: list(picture.get("ignore") or ())})
+
+
 def _ignored(table: CocoFile, people: People) -> dict[int, list[Region]]:
     """The regions of crowds and of people without a labelled keypoint, by picture; other outlines are dropped."""
     ignored: dict[int, list[Region]] = {
@@ -396,11 +414,11 @@ def _ignored(table: CocoFile, people: People) -> dict[int, list[Region]]:
     rows = np.flatnonzero(people.extra["crowd"] | ~(people.scores > 0).any(axis=1))
     for row, sample in zip(rows.tolist(), table.samples[rows].tolist(), strict=True):
         if "ignore" not in table.images[sample]:  # where it stands, it already holds them
-            ignored.setdefault(sample, []).extend(_outlines(table.annotations[row]))
+            ignored.setdefault(sample, []).extend(outlines(table.annotations[row]))
     return ignored
 
 
-def _outlines(annotation: Record) -> list[Region]:
+def outlines(annotation: Record) -> list[Region]:
     """The annotation's polygons or run lengths, else its box; nothing where it has neither."""
     region = annotation.get("segmentation")
     if isinstance(region, Mapping):

@@ -47,12 +47,13 @@ def unfit(
     key: str = "id",
 ) -> PosecliError:
     """The error that names the first record that `read` fails on; `{}` in `fault` becomes its value of `key`."""
-    first = next(record for record in records if not _can(read, record))
+    first = next(record for record in records if not can_read(read, record))
     told = fault.format(_short(first.get(key)))
     return PosecliError(f"{file}: {thing} {_short(first['id'])} {told}; see posecli data check {file}")
 
 
-def _can(read: Callable[[Record], object], record: Record) -> bool:
+def can_read(read: Callable[[Record], object], record: Record) -> bool:
+    """Whether reading a record does not fail on a value of another kind."""
     try:
         read(record)
     except UNFIT:
