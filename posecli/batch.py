@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,13 +54,15 @@ Allocate = Callable[[tuple[int, ...], np.dtype[Any]], Array]
 """Memory for an array of that shape and type, whatever it holds."""
 
 
-Shapes = tuple[tuple[str, tuple[int, ...]], ...]
-"""The names and shapes of an example's arrays: whole pictures may have sizes of their own."""
+Shapes = tuple[tuple[int, ...], ...]
+"""The shapes of an example's arrays, which have the same names in all of them: whole pictures may have sizes of their
+own."""
+_shape = operator.attrgetter("shape")
 
 
 def shapes(example: Example) -> Shapes:
     """What examples of one batch have in common."""
-    return tuple((name, array.shape) for name, array in (example.inputs | example.targets).items())
+    return (*map(_shape, example.inputs.values()), *map(_shape, example.targets.values()))
 
 
 def alike(examples: Sequence[Example], size: int) -> list[list[int]]:

@@ -72,8 +72,8 @@ def parting() -> Iterator[None]:
 
 
 def _tells_of_a_lost_rank(error: RuntimeError) -> bool:
-    """Whether the connection broke: gloo has only words for it."""
-    return isinstance(error, ranks.DistError) or any(words in str(error) for words in ("by peer", "pair closure"))
+    """Whether the connection to another one broke: gloo, NCCL and torch's store have only words for it."""
+    return any(words in str(error) for words in ("by peer", "pair closure", "remote process", "remote server"))
 
 
 def joined() -> bool:
