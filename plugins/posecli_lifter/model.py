@@ -160,7 +160,7 @@ class Lifter(Algorithm):
     ) -> dict[str, Tensor]:
         """What the units without any known joint teach; nothing while training warms up."""
         labelled = known.flatten(1).sum(dim=1) > 0
-        # this step is counted already, if frozen layers do not count at all
+        # this step is counted already; frozen layers count none
         started = float(not self.training or semi.warmup == 0 or self.steps > semi.warmup)
         half = view.size[:, :1] / 2
         focal, center = view.camera()
