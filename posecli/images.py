@@ -138,9 +138,11 @@ def _decoder(path: Path, reduce: int, rows: int | None, *, opaque: bool = False)
     No more than `rows` are decoded where that can be; with `opaque` there may be a fourth channel of 255, where it
     costs nothing.
     """
-    if _size(path) > AHEAD_BYTES:
-        return lambda: _decode(_encoded(path, rows), reduce, opaque)
-    return functools.partial(_decode, _encoded(path, rows), reduce, opaque)
+    length = _length(path)
+    encode = functools.partial(_encoded, path, length, rows)
+    if length > AHEAD_BYTES:
+        return lambda: _decode(encode(), reduce, opaque)
+    return functools.partial(_decode, encode(), reduce, opaque)
 
 
 class _Encoded(NamedTuple):
@@ -151,13 +153,13 @@ class _Encoded(NamedTuple):
     plain: tuple[int, int] | None
 
 
-def _encoded(path: Path, rows: int | None) -> _Encoded:
-    """What the file holds, changed so that no more than `rows` are decoded where that can be.
+def _encoded(path: Path, length: int, rows: int | None) -> _Encoded:
+    """What the file of `length` bytes holds, changed so that no more than `rows` are decoded where that can be.
 
     Ends are checked: OpenCV fills the missing part of a truncated JPEG with grey, and libpng prints what it misses.
     """
     try:
-        content = _content(path)
+        content = _content(path, length)
     except OSError as error:
         raise _unreadable(path, error) from error
     head = content.data
@@ -229,7 +231,7 @@ def _number(encoded: memoryview, place: int) -> int:
     return encoded[place] << 8 | encoded[place + 1]
 
 
-def _size(path: Path) -> int:
+def _length(path: Path) -> int:
     """Bytes of a file."""
     try:
         return os.stat(path).st_size
@@ -237,10 +239,10 @@ def _size(path: Path) -> int:
         raise _unreadable(path, error) from error
 
 
-def _content(path: Path) -> ImageArray:
-    """The bytes of a file."""
+def _content(path: Path, length: int) -> ImageArray:
+    """The bytes of a file, `length` at most."""
     with open(path, "rb", buffering=0) as file:
-        content = np.empty(os.fstat(file.fileno()).st_size, np.uint8)
+        content = np.empty(length, np.uint8)
         return content[: file.readinto(content.data)]
 
 

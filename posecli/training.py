@@ -436,9 +436,11 @@ class Training:
     def _evaluation_weights(self) -> Iterator[None]:
         """Within the block the algorithm has the weights to predict with, the same on every rank."""
         distributed.share_buffers(self.run.algorithm)
-        with nullcontext() if self.average is None else self.average.in_place():
-            if self.average is not None:  # of buffers that were not the same
-                distributed.share_buffers(self.run.algorithm)
+        if self.average is None:
+            yield
+            return
+        with self.average.in_place():  # of buffers that were not the same
+            distributed.share_buffers(self.run.algorithm)
             yield
 
     def _finish(self) -> None:

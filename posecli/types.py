@@ -230,6 +230,7 @@ class Dataset:
         people = self.people[start:stop]
         if people.instance_scores is None:  # truth: a prediction made for the row names it; detections have no truth
             first = int(self.offsets[index])
+            # as in People.__getitem__: nobody else has this stretch yet, and it needs no check again
             people.__dict__["extra"] = {**people.extra, "row": np.arange(start - first, stop - first)}
         width, height = self.sizes[index].tolist()
         return Sample(

@@ -336,14 +336,7 @@ def _crowd_index(table: CocoFile) -> dict[str, Array]:
     """How crowded each annotation's picture is, where the file says it, as CrowdPose's do; NaN for others in it."""
     if not any("crowdIndex" in record for record in table.images):
         return {}
-    values = np.full(len(table.images), np.nan, dtype=np.float32)
-    for index, record in enumerate(table.images):
-        try:
-            values[index] = np.nan if record.get("crowdIndex") is None else float(record["crowdIndex"])
-        except UNFIT as error:
-            raise PosecliError(
-                f"{table.path}: image {record['id']} has the crowdIndex {record['crowdIndex']!r}; a number is expected"
-            ) from error
+    values = column(table.path, table.images, "crowdIndex", np.float32, np.nan, "image")
     return {"crowd_index": values[table.samples]}
 
 
