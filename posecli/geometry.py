@@ -99,6 +99,11 @@ def keypoint_boxes(keypoints: FloatArray) -> FloatArray:
     return np.where(np.isfinite(boxes), boxes, 0.0)
 
 
+def box_corners(boxes: FloatArray) -> FloatArray:
+    """The corners (…, 4, 2) of boxes (…, 4), in order around them."""
+    return boxes[..., [0, 1, 2, 1, 2, 3, 0, 3]].reshape(*boxes.shape[:-1], 4, 2)
+
+
 def scale_boxes(boxes: FloatArray, factor: float) -> FloatArray:
     """Boxes (…, 4) grown around their centres."""
     center, scale = box_center_scale(boxes, factor)

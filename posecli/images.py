@@ -27,6 +27,7 @@ ROWS = 16  # of a JPEG are coded together, at most
 CONTEXT = 2  # rows below a row that its colours may depend on
 AHEAD_BYTES = 2**20  # files up to this size are read before their turn to be decoded
 
+SAME = 1e-6  # of a factor: rounding
 PartReader = Callable[[ImageArray | None], ImageArray]
 """Reads a part of a picture, (H, W, 3) uint8 RGB; into the memory that it is given, where that has this shape."""
 
@@ -59,30 +60,34 @@ def read_image(image: ImageSource, reduce: int = 1, rows: int | None = None) -> 
     return _decoder(image, reduce, rows)()
 
 
-def part_reader(image: ImageSource, matrix: FloatArray, size: tuple[int, int], reduce: int = 1) -> PartReader:
+def part_reader(image: ImageSource, matrix: FloatArray, size: tuple[int, int], *, rough: bool = False) -> PartReader:
     """What reads the part of the picture that `warp` would make, once it is called.
 
-    The picture is decoded at reduced scale, and no further down than the part goes. All that is small is done at once:
-    where the pixels lie, and what a file holds, unless it is large. Raises UnreadableImage, now or then.
+    The picture is decoded no further down than the part goes. With `rough`, for training, a JPEG is decoded at reduced
+    scale where the part shrinks it by as much, and by libjpeg's quick ways otherwise. All that is small is done at
+    once: where the pixels lie, and what a file holds, unless it is large. Raises UnreadableImage, now or then.
     """
+    reduce = reduction_for(image, matrix) if rough else 1
     if reduce > 1:
         matrix = geometry.compose(matrix, geometry.invert(geometry.reduction_matrix(reduce)))
     piece = _piece(matrix, size)
     if isinstance(image, Path):
-        decode = _decoder(image, reduce, piece.rows.stop * reduce, opaque=True)
+        decode = _decoder(image, reduce, piece.rows.stop * reduce, _Ways(opaque=True, rough=rough))
     else:
         decode = functools.partial(read_image, image)
     return lambda out: _warp(decode(), piece, size, out)
 
 
-def reduction_for(image: ImageSource, shrink: float) -> int:
-    """The largest factor at which `image` may be decoded when it will be shrunk `shrink` times anyway.
+def reduction_for(image: ImageSource, matrix: FloatArray) -> int:
+    """The largest factor at which `image` may be decoded when `matrix` (2, 3) will shrink it by as much anyway.
 
-    Only JPEG decodes faster at reduced scale. What is left has at least the crop's resolution.
+    Only JPEG decodes faster at reduced scale. What is left has at least the part's resolution.
     """
-    if shrink < 2 or not isinstance(image, Path) or image.suffix.lower() not in JPEG_SUFFIXES:
+    if not isinstance(image, Path) or image.suffix.lower() not in JPEG_SUFFIXES:
         return 1
-    return next((factor for factor in (8, 4, 2) if shrink >= factor), 1)
+    (a, b, _), (c, d, _) = matrix.tolist()
+    area = abs(a * d - b * c)  # of the part, for each pixel of the picture
+    return next((factor for factor in (8, 4, 2) if area * factor**2 <= 1 + SAME), 1)
 
 
 def warp(image: ImageArray, matrix: FloatArray, size: tuple[int, int]) -> ImageArray:
@@ -132,17 +137,26 @@ def _warp(image: ImageArray, piece: _Piece, size: tuple[int, int], out: ImageArr
     return out
 
 
-def _decoder(path: Path, reduce: int, rows: int | None, *, opaque: bool = False) -> Callable[[], ImageArray]:
+class _Ways(NamedTuple):
+    """What pixels need not be."""
+
+    opaque: bool = False  # there may be a fourth channel of 255, where it costs nothing
+    rough: bool = False  # they may be off by rounding, and by colours at the edges of colours, where that is faster
+
+
+EXACT = _Ways()
+
+
+def _decoder(path: Path, reduce: int, rows: int | None, ways: _Ways = EXACT) -> Callable[[], ImageArray]:
     """What decodes the file when it is called: it holds the file's content by then, unless that is large.
 
-    No more than `rows` are decoded where that can be; with `opaque` there may be a fourth channel of 255, where it
-    costs nothing.
+    No more than `rows` are decoded where that can be.
     """
     length = _length(path)
     encode = functools.partial(_encoded, path, length, rows)
     if length > AHEAD_BYTES:
-        return lambda: _decode(encode(), reduce, opaque)
-    return functools.partial(_decode, encode(), reduce, opaque)
+        return lambda: _decode(encode(), reduce, ways)
+    return functools.partial(_decode, encode(), reduce, ways)
 
 
 class _Encoded(NamedTuple):
@@ -175,13 +189,13 @@ def _encoded(path: Path, length: int, rows: int | None) -> _Encoded:
     return _Encoded(path, content, (_number(head, plain.height), _number(head, plain.height + 2)))
 
 
-def _decode(encoded: _Encoded, reduce: int, opaque: bool) -> ImageArray:
+def _decode(encoded: _Encoded, reduce: int, ways: _Ways) -> ImageArray:
     """RGB pixels, or RGBA, see _decoder."""
     path, content, plain = encoded
     decode_plain = _plain_decoder() if reduce == 1 else None
     if plain is not None and decode_plain is not None:
         try:
-            return decode_plain(content, _pixels(*plain, 4 if opaque else 3))
+            return decode_plain(content, _pixels(*plain, 4 if ways.opaque else 3), ways.rough)
         except ValueError:
             pass  # OpenCV judges
     mute_opencv()
@@ -197,19 +211,20 @@ def _decode(encoded: _Encoded, reduce: int, opaque: bool) -> ImageArray:
 
 
 @functools.cache
-def _plain_decoder() -> Callable[[ImageArray, ImageArray], ImageArray] | None:
+def _plain_decoder() -> Callable[[ImageArray, ImageArray, bool], ImageArray] | None:
     """Writes a JPEG's pixels into an array (H, W, 3 or 4) by simplejpeg, where it is installed.
 
-    It has OpenCV's libjpeg-turbo, so the same pixels, and saves copying them. Raises ValueError.
+    It has OpenCV's libjpeg-turbo, so the same pixels unless they may be rough, and saves copying them. Rough ones are
+    1.4 grey levels off on average, 0.6 in luma. Raises ValueError.
     """
     try:
         import simplejpeg
     except ImportError:
         return None
 
-    def decode(encoded: ImageArray, pixels: ImageArray) -> ImageArray:
+    def decode(encoded: ImageArray, pixels: ImageArray, rough: bool) -> ImageArray:
         colors = "RGB" if pixels.shape[2] == 3 else "RGBA"
-        return np.asarray(simplejpeg.decode_jpeg(encoded, colors, buffer=pixels, strict=False))
+        return np.asarray(simplejpeg.decode_jpeg(encoded, colors, rough, rough, buffer=pixels, strict=False))
 
     return decode
 

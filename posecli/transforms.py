@@ -16,7 +16,7 @@ import numpy as np
 from posecli import geometry
 from posecli.augmentation import Appearance, Augmentation
 from posecli.geometry import Pair
-from posecli.images import PartReader, part_reader, reduction_for
+from posecli.images import part_reader
 from posecli.skeleton import Skeleton
 from posecli.types import Array, BoolArray, Example, FloatArray, ImageArray, Sample
 
@@ -79,9 +79,9 @@ class CropTransform(StagedTransform):
     augmentation: Augmentation | None = None  # None when evaluating
 
     def begin(self, sample: Sample, generator: np.random.Generator) -> Draft:
-        matrix, scale, flip = self._place(sample, generator)
+        matrix, flip = self._part(sample, generator)
         keypoints, visible = self._targets(sample, matrix, flip)
-        read = self._reader(sample, matrix, scale)
+        read = part_reader(sample.image, matrix, self.size, rough=self.augmentation is not None)
 
         def inputs(rows: Rows) -> dict[str, Array]:
             return {"image": self._varied(read(rows.get("image")), generator)}
@@ -89,12 +89,12 @@ class CropTransform(StagedTransform):
         targets = {"keypoints": keypoints, "visible": visible}
         return Draft(targets, without_pixels(sample), geometry.invert(matrix), inputs)
 
-    def _place(self, sample: Sample, generator: np.random.Generator) -> tuple[FloatArray, Pair, bool]:
-        """Where the crop lies: its matrix, the width and height that it shows, and whether it is mirrored."""
+    def _part(self, sample: Sample, generator: np.random.Generator) -> tuple[FloatArray, bool]:
+        """The crop's matrix, and whether it is mirrored."""
         center, scale = self._rectangle(sample, generator)
         rotation, flip = self._turn(generator)
         scale = geometry.fit_aspect(scale, self.size[0] / self.size[1])
-        return geometry.crop_matrix(center, scale, self.size, rotation, flip, self.unbiased), scale, flip
+        return geometry.crop_matrix(center, scale, self.size, rotation, flip, self.unbiased), flip
 
     def _rectangle(self, sample: Sample, generator: np.random.Generator) -> tuple[Pair, Pair]:
         """Centre, width and height of the part of the picture that is shown, in image pixels."""
@@ -146,10 +146,6 @@ class CropTransform(StagedTransform):
         rotation = truncated_normal(angle) * self.augmentation.rotate
         flip = mirrored < self.augmentation.flip and self.skeleton.flip_pairs is not None
         return (rotation if turned < self.augmentation.rotate_probability else 0.0), flip
-
-    def _reader(self, sample: Sample, matrix: FloatArray, scale: Pair) -> PartReader:
-        reduce = 1 if self.augmentation is None else reduction_for(sample.image, scale[0] / self.size[0])
-        return part_reader(sample.image, matrix, self.size, reduce)
 
     def _varied(self, image: ImageArray, generator: np.random.Generator) -> ImageArray:
         if self.augmentation is None:

@@ -95,9 +95,11 @@ def test_pixels_and_callables_pass_through() -> None:
     ("name", "shrink", "factor"),
     [("a.jpg", 1.9, 1), ("a.jpg", 2.0, 2), ("a.JPEG", 5.0, 4), ("a.jpg", 40, 8), ("a.png", 40, 1)],
 )
-def test_reduction(name: str, shrink: float, factor: int) -> None:
-    assert reduction_for(Path(name), shrink) == factor
-    assert reduction_for(picture(), shrink) == 1
+@pytest.mark.parametrize("flip", [False, True])
+def test_reduction(name: str, shrink: float, factor: int, flip: bool) -> None:
+    matrix = geometry.crop_matrix((70.0, 90.0), (48 * shrink, 64 * shrink), (48, 64), 33.0, flip)
+    assert reduction_for(Path(name), matrix) == factor
+    assert reduction_for(picture(), matrix) == 1
 
 
 # --- decoding no further than is needed -------------------------------------------------------------------------------
@@ -156,12 +158,29 @@ def test_parts_are_those_of_the_whole_picture(
     size = (40, 60)
     for middle in (-50, 0, 20, 60, 120, 200, 300):
         for angle in (0.0, 33.0):
-            matrix = geometry.crop_matrix(np.array([70.0, middle]), np.array([50.0, 75.0]), size, angle)
+            matrix = geometry.crop_matrix((70.0, middle), (44.0 * reduce, 66.0 * reduce), size, angle)
             reduced = geometry.compose(matrix, geometry.invert(geometry.reduction_matrix(reduce)))
             expected = warp(whole, matrix if reduce == 1 else reduced, size)
-            assert np.array_equal(part_reader(path, matrix, size, reduce)(None), expected), f"{note}, at {middle}"
+            part = part_reader(path, matrix, size, rough=reduce > 1)(None)
+            assert np.array_equal(part, expected), f"{note}, at {middle}"
     assert (len(read_image(path, reduce, rows=20)) < len(whole)) == shorter, note
     assert len(read_image(path, reduce)) == len(whole)
+
+
+@pytest.mark.parametrize("decoder", ["simplejpeg", "OpenCV"])
+def test_rough_pixels_are_nearly_those(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoder: str) -> None:
+    """For training, where simplejpeg is installed; what is predicted never depends on it."""
+    if decoder == "OpenCV":
+        monkeypatch.setattr(images, "_plain_decoder", lambda: None)
+    else:
+        pytest.importorskip("simplejpeg")
+    path = textured(tmp_path / "noise.jpg", quality=90)
+    matrix = geometry.crop_matrix((70.0, 90.0), (50.0, 75.0), (40, 60), 33.0)
+    whole = warp(cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB), matrix, (40, 60))
+    assert np.array_equal(part_reader(path, matrix, (40, 60))(None), whole)
+    rough = part_reader(path, matrix, (40, 60), rough=True)(None)
+    away = np.abs(rough.astype(int) - whole).mean()
+    assert 0 < away < 6 if decoder == "simplejpeg" else away == 0
 
 
 def test_a_plain_jpeg_is_decoded_beside_the_multiples_of_16_bytes(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from posecli import geometry
 from posecli.geometry import Pair
-from posecli.images import PartReader, part_reader, read_image, reduction_for, warp
+from posecli.images import part_reader, read_image, warp
 from posecli.skeleton import Skeleton
 from posecli.transforms import Draft, Rows, StagedTransform, cut_out, vary_colors, without_pixels
 from posecli.types import Array, BoolArray, FloatArray, ImageArray, IntArray, People, Sample
@@ -50,7 +50,7 @@ class SceneTransform(StagedTransform):
         if self.augmentation is None:
             return self._begin_whole(sample)
         matrix, flip = self._part(sample, generator)
-        read = self._reader(sample, matrix)
+        read = part_reader(sample.image, matrix, self.size, rough=True)
 
         def inputs(rows: Rows) -> dict[str, Array]:
             return {"image": self._varied(read(rows.get("image")), generator)}
@@ -89,12 +89,6 @@ class SceneTransform(StagedTransform):
         aspect = self.size[0] / self.size[1]
         choose = min if self.augmentation.side == "short" else max
         return choose(width, height * aspect), choose(height, width / aspect)
-
-    def _reader(self, sample: Sample, matrix: FloatArray) -> PartReader:
-        """The picture warped, decoded at reduced scale where the warp shrinks it by as much."""
-        (a, b, _), (c, d, _) = matrix.tolist()
-        reduce = reduction_for(sample.image, 1 / math.sqrt(abs(a * d - b * c)))
-        return part_reader(sample.image, matrix, self.size, reduce)
 
     def _varied(self, image: ImageArray, generator: np.random.Generator) -> ImageArray:
         """The picture in another light and partly covered, where that is asked for at all."""
@@ -200,7 +194,7 @@ class SceneTransform(StagedTransform):
         halved = geometry.compose(geometry.reduction_matrix(2), matrix)
         if self.border == "ignored":
             width, height = sample.size
-            fill(mask, halved, _corners(np.array([[-0.5, -0.5, width - 0.5, height - 0.5]]))[0], 1)
+            fill(mask, halved, geometry.box_corners(np.array([-0.5, -0.5, width - 0.5, height - 0.5])), 1)
         for polygon in dark:
             fill(mask, halved, polygon, 0)
         return mask
@@ -230,12 +224,7 @@ def uncovered(sample: Sample, hidden: BoolArray) -> FloatArray:
         points = np.concatenate(sample.ignore)[None]  # (1, P, 2)
         inside = (points >= boxes[:, None, :2] - 1) & (points <= boxes[:, None, 2:] + 1)
         seen &= ~(inside[..., 0] & inside[..., 1]).any(axis=1)
-    return _corners(boxes[seen])
-
-
-def _corners(boxes: FloatArray) -> FloatArray:
-    """The corners (N, 4, 2) of boxes (N, 4), in order."""
-    return boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
+    return geometry.box_corners(boxes[seen])
 
 
 def _up(length: float, multiple: int) -> int:
