@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from posecli.config import Experiment
+from posecli.config import Experiment, ModelConfig, dump
 from posecli.console import PosecliError, listed
 from posecli.files import atomic_path
 from posecli.plugins import catalog
@@ -250,6 +250,12 @@ def without_downloads(fields: Any) -> Any:
     if isinstance(fields, list | tuple):
         return [without_downloads(value) for value in fields]
     return fields
+
+
+def model_without_downloads(model: ModelConfig) -> ModelConfig:
+    """The same model without published weights."""
+    fields = dump(model)
+    return model if without_downloads(fields) == fields else ModelConfig.model_validate(without_downloads(fields))
 
 
 def initialise(model: nn.Module, state: Mapping[str, Tensor]) -> LoadReport:

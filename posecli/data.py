@@ -129,6 +129,11 @@ Making = Generator[Item, Rows, None]
 """Items that come one by one, each made when the rows for it are sent."""
 
 
+def unit_generator(seed: int, epoch: int, unit: int) -> np.random.Generator:
+    """The randomness of a unit in an epoch, counted from 0."""
+    return np.random.default_rng((seed, epoch, unit))
+
+
 class UnitSource(TorchDataset[Item]):
     """Makes the network input of a unit. Everything random comes from (seed, epoch, unit), so any worker may do it."""
 
@@ -158,7 +163,7 @@ class UnitSource(TorchDataset[Item]):
     def _begin(self, key: Key) -> Finish | Fault:
         epoch, unit = key
         try:
-            sample, generator = self.units[unit], np.random.default_rng((self.seed, epoch, unit))
+            sample, generator = self.units[unit], unit_generator(self.seed, epoch, unit)
             if self.sample_index is None or isinstance(sample.image, np.ndarray):
                 return self._begin_transform(sample, generator)
             decode = functools.partial(self._decode, int(self.sample_index[unit]), sample.image)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from posecli.skeleton import Skeleton
-from posecli.types import BoolArray, FloatArray, ImageArray, People
+from posecli.types import BoolArray, FloatArray, ImageArray, IntArray, People
 
 Color = tuple[int, int, int]
 
@@ -22,6 +22,7 @@ RIGHT: Color = (255, 128, 0)
 CENTER: Color = (51, 153, 255)
 OUTLINE: Color = (24, 24, 28)
 PAPER: Color = (245, 245, 245)
+SHADE: Color = (225, 60, 60)
 INK: Color = (40, 40, 44)
 
 SHIFT = 4
@@ -31,10 +32,8 @@ _DIM = 0.4  # opacity of occluded points
 _RIGHT_NAME = re.compile(r"(?<![a-z])(right|r)(?![a-z])|^right|right$", re.IGNORECASE)
 
 
-def draw_people(
-    image: ImageArray, people: People, skeleton: Skeleton, threshold: float = 0.3, boxes: bool = False
-) -> ImageArray:
-    """A copy of the picture with links and joints of all people, and with `boxes` their boxes.
+def draw_people(image: ImageArray, people: People, skeleton: Skeleton, threshold: float = 0.3) -> ImageArray:
+    """A copy of the picture with links and joints of all people.
 
     Points that are unknown or score below `threshold` are left out, with their links. In ground truth (people without
     instance scores) occluded points, visibility 1, are dimmed. Colours are the skeleton's own, else one for left, right
@@ -55,9 +54,6 @@ def draw_people(
         _Figure.of(points, visible, style, image.shape)
         for points, visible, style in zip(people.keypoints, shown, styles, strict=True)
     ]
-    if boxes and people.boxes is not None:
-        for row, box in enumerate(people.boxes):
-            _draw_box(canvas, box, instance_color(row), _line_width(image.shape))
     if dimmed.any():
         faint = canvas.copy()
         for figure, visible, dim in zip(figures, shown, dimmed, strict=True):
@@ -210,10 +206,45 @@ def _disc(canvas: ImageArray, center: FloatArray, radius: float, color: Color) -
     cv2.circle(canvas, fixed(center), round(radius * (1 << SHIFT)), color, cv2.FILLED, cv2.LINE_AA, SHIFT)
 
 
-def _draw_box(canvas: ImageArray, box: FloatArray, color: Color, width: float) -> None:
-    if np.isfinite(box).all() and (np.abs(box) < _FAR).all():
-        thickness = max(1, round(width * 0.6))
-        cv2.rectangle(canvas, fixed(box[:2]), fixed(box[2:]), color, thickness, cv2.LINE_AA, SHIFT)
+def draw_outline(canvas: ImageArray, polygon: FloatArray, color: Color) -> None:
+    """Draw, in place, the outline of a polygon (P, 2) in pixels; one that is unknown or far off is left out."""
+    if _can_be_drawn(polygon):
+        thickness = max(1, round(_line_width(canvas.shape) * 0.6))
+        cv2.polylines(canvas, [_fixed_all(polygon)], True, color, thickness, cv2.LINE_AA, SHIFT)
+
+
+def shade(canvas: ImageArray, polygons: Sequence[FloatArray]) -> None:
+    """Darken, in place, what polygons (P, 2) in pixels cover, and stripe it; those unknown or far off are left out."""
+    mask = np.zeros(canvas.shape[:2], np.uint8)
+    for polygon in polygons:
+        if _can_be_drawn(polygon):
+            cv2.fillPoly(mask, [_fixed_all(polygon)], 1, cv2.LINE_8, SHIFT)
+    period = max(6, round(6 * _line_width(canvas.shape)))
+    across, down = np.arange(canvas.shape[1]), np.arange(canvas.shape[0])
+    stripe = (across[None] + down[:, None]) % period < period / 4
+    covered = mask > 0
+    canvas[covered] = canvas[covered] // 2
+    canvas[covered & stripe] = SHADE
+
+
+def _can_be_drawn(polygon: FloatArray) -> bool:
+    return len(polygon) > 0 and bool(np.isfinite(polygon).all() and (np.abs(polygon) < _FAR).all())
+
+
+def _fixed_all(points: FloatArray) -> IntArray:
+    """Points (P, 2) in pixels as OpenCV's whole numbers, for `shift=SHIFT`."""
+    return np.rint(points * (1 << SHIFT)).astype(np.int32)
+
+
+def draw_alone(people: People, skeleton: Skeleton, side: int = 256) -> ImageArray:
+    """2D people on paper, (side, side, 3), as large as it allows, all keypoints alike."""
+    points = people.keypoints[..., :2]
+    known = points[people.labelled]
+    low, high = (known.min(axis=0), known.max(axis=0)) if len(known) else (np.zeros(2), np.ones(2))
+    scale = 0.82 * side / max(float((high - low).max()), 1e-6)
+    places = np.where(people.labelled[..., None], (points - (low + high) / 2) * scale + side / 2, np.nan)
+    shown = People(places, people.labelled.astype(np.float32), instance_scores=np.ones(len(places), np.float32))
+    return draw_people(np.full((side, side, 3), PAPER, np.uint8), shown, skeleton)
 
 
 def enlarge(image: ImageArray, least: int) -> tuple[ImageArray, int]:
@@ -254,7 +285,7 @@ def contact_sheet(
     for index, image in enumerate(images):
         left = gap + index % columns * (width + gap)
         top = gap + index // columns * (height + caption + gap)
-        fitted = _fit(image, cell)
+        fitted = fit(image, cell)
         y, x = top + (height - fitted.shape[0]) // 2, left + (width - fitted.shape[1]) // 2
         sheet[y : y + fitted.shape[0], x : x + fitted.shape[1]] = fitted
         if index < len(titles):
@@ -262,16 +293,16 @@ def contact_sheet(
     return sheet
 
 
-def side_by_side(images: Sequence[ImageArray], titles: Sequence[str] = (), height: int | None = None) -> ImageArray:
-    """Pictures in one row, brought to one height (by default the largest), with titles below them."""
+def side_by_side(images: Sequence[ImageArray], height: int, gap: int = 6) -> ImageArray:
+    """Pictures in one row, each as wide as it is once all are brought to one height. Raises ValueError without any."""
     if not images:
         raise ValueError("side_by_side needs at least one picture")
-    tall = height or max(image.shape[0] for image in images)
-    width = max(round(image.shape[1] * tall / image.shape[0]) for image in images)
-    return contact_sheet(images, len(images), (width, tall), titles)
+    between = np.full((height, gap, 3), PAPER, np.uint8)
+    fitted = [fit(image, (image.shape[1] * height, height)) for image in images]
+    return np.concatenate([part for image in fitted for part in (image, between)][:-1], axis=1)
 
 
-def _fit(image: ImageArray, cell: tuple[int, int]) -> ImageArray:
+def fit(image: ImageArray, cell: tuple[int, int]) -> ImageArray:
     """The picture scaled to fit a cell (width, height); unchanged where it already does."""
     ratio = min(cell[0] / image.shape[1], cell[1] / image.shape[0])
     size = max(1, round(image.shape[1] * ratio)), max(1, round(image.shape[0] * ratio))

@@ -12,12 +12,13 @@ import cv2
 import numpy as np
 
 from posecli.algorithm import Algorithm
-from posecli.drawing import PAPER, contact_sheet, draw_people
+from posecli.drawing import contact_sheet, draw_alone, side_by_side
 from posecli.drawing3d import draw_views, scene_of
-from posecli.files import atomic_path
+from posecli.files import write_bytes
 from posecli.images import UnreadableImage, read_image
+from posecli.overlays import encode
 from posecli.skeleton import Skeleton
-from posecli.types import Dataset, FloatArray, ImageArray, IntArray, People, Prediction, Sample
+from posecli.types import Dataset, FloatArray, ImageArray, Prediction, Sample
 
 Point = tuple[float, float]
 Color = tuple[int, int, int]
@@ -203,23 +204,11 @@ def write_samples(
     if not pictures:
         return
     if solid:
-        rows = [_row_of(pictures[start : start + 3]) for start in range(0, len(pictures), 3)]
+        rows = [side_by_side(pictures[start : start + 3], 256) for start in range(0, len(pictures), 3)]
         write_image(path, contact_sheet(rows, 1, titles=["picture, truth, prediction"] * len(rows)))
         return
     titles = ["truth", "prediction"] * (len(pictures) // 2)
     write_image(path, contact_sheet(pictures, 4, cell=(256, 256), titles=titles))
-
-
-def _row_of(pictures: Sequence[ImageArray], height: int = 256) -> ImageArray:
-    """Pictures beside each other, equally high."""
-    scales = [height / picture.shape[0] for picture in pictures]
-    return np.concatenate(
-        [
-            cv2.resize(picture, (round(picture.shape[1] * scale), height), interpolation=cv2.INTER_AREA)
-            for picture, scale in zip(pictures, scales, strict=True)
-        ],
-        axis=1,
-    )
 
 
 def _views_in_3d(skeleton: Skeleton, sample: Sample, prediction: Prediction) -> list[ImageArray]:
@@ -229,27 +218,13 @@ def _views_in_3d(skeleton: Skeleton, sample: Sample, prediction: Prediction) -> 
     true = people.extra.get("keypoints_3d", people.keypoints)[rows]
     poses = [_from_root(own, skeleton) for own in (true, prediction.people.keypoints)]
     scene = scene_of(np.concatenate(poses))
-    return [_input_2d(skeleton, sample, rows), *(draw_views(own, skeleton, 256, scene) for own in poses)]
+    return [draw_alone(people[rows], skeleton), *(draw_views(own, skeleton, 256, scene) for own in poses)]
 
 
 def _from_root(poses: FloatArray, skeleton: Skeleton) -> FloatArray:
     return poses - poses[:, list(skeleton.roots)].mean(axis=1, keepdims=True) if skeleton.roots else poses
 
 
-def _input_2d(skeleton: Skeleton, sample: Sample, rows: IntArray) -> ImageArray:
-    """What was seen of the people at `rows`, as large as 256 pixels allow."""
-    points = sample.people.keypoints[rows, :, :2]
-    known = points[np.isfinite(points).all(axis=-1)]
-    low, high = (known.min(axis=0), known.max(axis=0)) if len(known) else (np.zeros(2), np.ones(2))
-    scale = 210 / max(float((high - low).max()), 1e-6)
-    places = (points - (low + high) / 2) * scale + 128
-    sure = np.asarray(np.isfinite(places).all(axis=-1), np.float32)
-    shown = People(places, sure, instance_scores=np.ones(len(places), np.float32))
-    return draw_people(np.full((256, 256, 3), PAPER, np.uint8), shown, skeleton)
-
-
 def write_image(path: Path, image: ImageArray) -> None:
     """Write an RGB picture, whole or not at all; the suffix says the format."""
-    _, encoded = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(encoded.tobytes())
+    write_bytes(path, encode(image, path.suffix))

@@ -28,11 +28,11 @@ from posecli.checkpoint import (
     current_versions,
     initialise,
     load_checkpoint,
+    model_without_downloads,
     read_header,
     resolve_model,
-    without_downloads,
 )
-from posecli.config import Experiment, ModelConfig, dump, to_yaml
+from posecli.config import Experiment, dump, to_yaml
 from posecli.console import PosecliError, RunFailed
 from posecli.data import unit_loader
 from posecli.devices import (
@@ -157,7 +157,7 @@ class Training:
         samples, self.truth = _datasets(experiment, strict)
         for note in dict.fromkeys((*samples.notes, *self.truth.notes)) if self.first else ():
             console.note(note)
-        algorithm = (experiment.model if fresh else _without_downloads(experiment.model)).build(samples.skeleton)
+        algorithm = (experiment.model if fresh else model_without_downloads(experiment.model)).build(samples.skeleton)
         for dataset in (samples, self.truth):
             check_pictures(algorithm, dataset)
         algorithm.units(self.truth)  # what it cannot be scored on is refused now, not after the first epoch
@@ -693,12 +693,6 @@ def _datasets(experiment: Experiment, strict: bool) -> tuple[Dataset, Dataset]:
             f"{len(truth.skeleton.names)}, or other names; data.train and data.val must agree"
         )
     return samples, truth
-
-
-def _without_downloads(model: ModelConfig) -> ModelConfig:
-    """The same model without published weights: its own will be loaded."""
-    fields = dump(model)
-    return model if without_downloads(fields) == fields else ModelConfig.model_validate(without_downloads(fields))
 
 
 def _freeze_norm(module: nn.Module) -> None:

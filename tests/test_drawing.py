@@ -86,17 +86,21 @@ def test_a_larger_person_in_a_larger_picture_gets_thicker_lines() -> None:
     assert painted(300) < painted(1200) < painted(3000)
 
 
-def test_boxes_are_drawn_when_asked_and_safe() -> None:
-    people = People(
-        np.full((3, 3, 2), np.nan),
-        np.zeros((3, 3)),
-        np.array([[20, 30, 120, 130], [np.nan] * 4, [-50, -50, 9e9, 400]]),
-        np.ones(3),
-    )
-    assert (drawing.draw_people(GREY, people, SKELETON) == GREY).all()
-    drawn = drawing.draw_people(GREY, people, SKELETON, boxes=True)
-    assert alike(drawn, (20, 80), drawing.instance_color(0))
+def test_outlines_and_shades_are_where_they_belong_and_safe() -> None:
+    square = np.array([[20, 30], [120, 30], [120, 130], [20, 130]], np.float32)
+    strange = [np.full((4, 2), np.nan), square + 9e9, np.zeros((0, 2))]
+    drawn = GREY.copy()
+    for polygon in strange:
+        drawing.draw_outline(drawn, polygon, (255, 0, 0))
+    drawing.shade(drawn, strange)
+    assert (drawn == GREY).all()
+    drawing.draw_outline(drawn, square, (255, 0, 0))
+    assert alike(drawn, (20, 80), (255, 0, 0))
     assert pixel(drawn, 70, 80) == (128, 128, 128)
+    drawing.shade(drawn, [*strange, square])
+    inside = drawn[35:125, 25:115].reshape(-1, 3)
+    assert {tuple(color) for color in inside.tolist()} == {(64, 64, 64), drawing.SHADE}
+    assert (drawn[:25] == 128).all()
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 2), (1, 3, 3)])
@@ -143,12 +147,12 @@ def test_titles_stand_below_and_long_ones_fit() -> None:
 
 
 def test_pictures_side_by_side_get_one_height() -> None:
-    row = drawing.side_by_side([GREY, GREY[::2, ::2]], height=100)
-    assert row.shape == (100 + 12, 2 * 150 + 18, 3)
+    row = drawing.side_by_side([GREY, GREY[::2, ::2], GREY[:, :100]], height=100, gap=5)
+    assert row.shape == (100, 150 + 5 + 150 + 5 + 50, 3)
 
 
 def test_sheets_need_a_picture() -> None:
     with pytest.raises(ValueError, match="at least one"):
         drawing.contact_sheet([], 3)
     with pytest.raises(ValueError, match="at least one"):
-        drawing.side_by_side([])
+        drawing.side_by_side([], 100)

@@ -19,7 +19,7 @@ LEVELS = [
     "datasets metrics results checkpoint data interop scoring builtin testing distributed devices graphs stopping "
     "sharing throughput",
     "training trained optimization runs report inference exports predictor films lifting sources detection overlays "
-    "evaluation conversion datacheck autoconfig benchmark doctor scaffold",
+    "evaluation conversion datacheck datashow autoconfig benchmark doctor scaffold",
     "commands cli __main__",
 ]
 PLUGIN_LEVEL = 3  # plugins see this level and below, and `testing`

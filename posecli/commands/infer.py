@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from posecli import console
-from posecli.commands.options import share
+from posecli.commands.options import free_folder, share
 from posecli.console import PosecliError, counted
 
 if TYPE_CHECKING:
@@ -98,7 +97,7 @@ def infer(
     if results is not None and (pose2d is not None or nproc > 1):
         raise PosecliError(f"{results} is lifted as it is: leave out {'--pose2d' if nproc == 1 else '--nproc'}")
     found_sources = [] if results is not None else find_sources(sources)
-    folder = out or _new_folder()
+    folder = out or free_folder("infer")
     context.with_resource(output_folder(folder))
     from posecli import distributed
     from posecli.inference import infer as run
@@ -175,13 +174,6 @@ def _motion(track: Track, smooth: Smooth, skeleton: Skeleton, lifting: Lifting |
 
     smoother = None if smooth == "none" else find_smoother(smooth)
     return Motion(find_measure(track, skeleton), smoother, lifting)
-
-
-def _new_folder() -> Path:
-    """A name under infer/ that is free."""
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    names = (f"{stamp}{f'-{number}' if number > 1 else ''}" for number in range(1, 1000))
-    return next(path for path in (Path("infer") / name for name in names) if not path.exists())
 
 
 def _launch(nproc: int, folder: Path) -> int:

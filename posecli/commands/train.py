@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from posecli import console
+from posecli.commands.options import experiment_of, tell_once
 from posecli.console import STOPPED, PosecliError
 
 if TYPE_CHECKING:
-    from posecli.config import Experiment, Layers
+    from posecli.config import Experiment
     from posecli.training import Run
 
 
@@ -101,7 +102,7 @@ def _tell_unread(folder: Path | None, options: Mapping[str, object]) -> None:
     """Say which options a run that is resumed does not read again: whoever repeats a command line need not know."""
     given = [name for name, value in options.items() if value is not None]
     if folder is not None and (folder / "config.yaml").is_file() and given:
-        _tell(f"{folder} goes on as its config.yaml says; not read again: {', '.join(given)}")
+        tell_once(f"{folder} goes on as its config.yaml says; not read again: {', '.join(given)}")
 
 
 def _resumed_folder(out: Path | None) -> Path | None:
@@ -125,46 +126,8 @@ def _experiment(
     if resumed is not None and algo is None and config is None:
         raise PosecliError(f"no run to resume in {resumed}: it has no config.yaml; name another folder with --out")
     if resumed is not None:
-        _tell(f"nothing to resume in {resumed}: a new run begins there")
-    if algo is not None and config is not None:
-        raise PosecliError("--algo and --config both name a config: give one of them")
-    layers = layers_of(config if config is not None else _config_name(algo, data is not None), settings)
-    return validate(Experiment, layers) if data is None else _on_own_data(layers, data, settings)
-
-
-def _config_name(algo: str | None, own_data: bool) -> str:
-    """The config that `--algo` stands for. Raises PosecliError with the nearest algorithm."""
-    from posecli.config import config_names
-    from posecli.plugins import catalog, suggest
-
-    names = set(config_names())
-    known = sorted(name.removesuffix("/default") for name in names if name.endswith("/default"))
-    if algo is None:
-        raise PosecliError(f"say what to train: --algo NAME or --config NAME; algorithms are {', '.join(known)}")
-    if f"{algo}/default" not in names:
-        broken = [plugin.name for plugin in catalog().plugins if plugin.status == "failed"]
-        hint = f"; plugins that failed to load: {', '.join(broken)} (see posecli plugins)" if broken else ""
-        raise PosecliError(f"no algorithm named {algo!r}; {suggest(algo, known)}{hint}")
-    return f"{algo}/custom" if own_data and f"{algo}/custom" in names else f"{algo}/default"
-
-
-def _on_own_data(layers: Layers, data: Path, settings: list[str]) -> Experiment:
-    """The experiment on the user's data; says why it is as it is."""
-    from posecli import distributed
-    from posecli.autoconfig import experiment_for
-
-    experiment, reasons = experiment_for(layers, data, settings, processes=distributed.expected())
-    for reason in reasons:
-        _tell(reason)
-    return experiment
-
-
-def _tell(message: str) -> None:
-    """Say something once, not once a process."""
-    from posecli import distributed
-
-    if distributed.first_process():
-        console.note(message)
+        tell_once(f"nothing to resume in {resumed}: a new run begins there")
+    return experiment_of(algo, config, data, settings)
 
 
 def _without_nproc(argv: list[str]) -> list[str]:

@@ -121,7 +121,7 @@ def test_samples_of_a_training_show_picture_truth_and_prediction(both: Dataset, 
     sheet = cv2.imread(str(tmp_path / "samples.png"))
     assert sheet is not None
     wide = 256 + 2 * round((288 + 2 * 288) * 256 / (288 + 20))
-    assert sheet.shape[1] == wide + 2 * 6
+    assert sheet.shape[1] == wide + 2 * 6 + 2 * 6, "gaps between pictures, margins around them"
     shown = sheet[6 : 6 + 256, 6 : 6 + 256, ::-1].astype(int)
-    picture = cv2.resize(read_image(both[0].image), (256, 256), interpolation=cv2.INTER_AREA)
+    picture = cv2.resize(read_image(both[0].image), (256, 256), interpolation=cv2.INTER_CUBIC)
     np.testing.assert_array_equal(shown, picture)
