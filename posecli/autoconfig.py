@@ -41,7 +41,7 @@ def experiment_for(
     summary = dataclasses.replace(summarize(samples), input_size=_stated_size(layers))
     kind = _model_class(layers)
     model, model_reasons = kind.fields_for(summary)
-    scores, score_reason = eval_fields(summary)
+    scores, score_reason = eval_fields(summary, train.metrics)
     merged = Layers()
     chosen = {"model": model, "train": train_fields(summary, kind.unit, processes), "eval": scores}
     merged.add(chosen, f"chosen from {data}")
@@ -154,8 +154,10 @@ def _units(summary: DataSummary, unit: Literal["instances", "pictures"]) -> int:
     return summary.instances if unit == "instances" else summary.pictures
 
 
-def eval_fields(summary: DataSummary) -> tuple[Fields, str]:
-    """Metrics of 2D keypoints that can be computed, and a sentence about them."""
+def eval_fields(summary: DataSummary, custom: Sequence[str] = ()) -> tuple[Fields, str]:
+    """Metrics of 2D keypoints, those of the dataset's `custom` if it has any, and a sentence about them."""
+    if custom:
+        return {"metrics": list(custom)}, f"metrics: {', '.join(custom)}, by which such data is scored"
     if summary.has_sigmas:
         return {"metrics": ["ap", "pck"]}, "metrics: AP and PCK@0.05 of the box"
     return {"metrics": ["pck", "epe"]}, "metrics: PCK@0.05 of the box and EPE in pixels; no AP, sigmas are unknown"

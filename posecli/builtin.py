@@ -6,6 +6,7 @@ from pathlib import Path
 
 from posecli.config import BackboneConfig, DatasetConfig, MetricConfig, WriterConfig, house_configs
 from posecli.datasets import config as datasets
+from posecli.datasets import known_config as known_sets
 from posecli.hookspecs import hookimpl
 from posecli.metrics import config as metrics
 from posecli.nn import config as backbones
@@ -18,7 +19,7 @@ def posecli_backbones() -> list[type[BackboneConfig]]:
 
 @hookimpl
 def posecli_datasets() -> list[type[DatasetConfig]]:
-    return datasets.DATASETS
+    return [*datasets.DATASETS, *known_sets.DATASETS]
 
 
 @hookimpl

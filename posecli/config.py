@@ -121,6 +121,7 @@ class DatasetConfig(Component):
     """Labelled pictures in some format."""
 
     kind: ClassVar[str] = "dataset"
+    metrics: ClassVar[tuple[str, ...]] = ()  # by which this dataset is scored by custom, where that is not AP or PCK
 
     @abstractmethod
     def build(self) -> Dataset:

@@ -30,6 +30,7 @@ from posecli.datasets.config import CocoWholeBodyConfig, InterHandConfig, KnownK
 from posecli.datasets.detect import coco_like, detect_dataset
 from posecli.datasets.interhand import Faults, assemble, find_data, read_files
 from posecli.datasets.interhand import check as check_files
+from posecli.datasets.known_sets import all_categories
 from posecli.datasets.pictures import find_pictures, picture_size
 from posecli.datasets.published_crowds import is_published
 from posecli.datasets.regions import Regions
@@ -41,7 +42,7 @@ Record = dict[str, Any]
 Level = Literal["fault", "note"]
 TOLERANCE = 1.0  # pixels by which rounding may push a point or a box over the edge
 EXAMPLES = 3
-COUNTED = ("area", "iscrowd", "num_keypoints")  # what COCO's evaluation reads of an annotation beside its geometry
+COUNTED = ("area", "iscrowd", "num_keypoints", "head_size")  # numbers that scores read beside the geometry
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,9 @@ def _check_file(file: Path, images: Path | None, decode: bool) -> Checked:
     if isinstance(config, KnownKeypointsConfig) and is_published(document):
         return _check_read(str(file), config.model_copy(update={"images": images}).build(), decode)
     categories, annotations = (_table(document, key) for key in ("categories", "annotations"))
-    if isinstance(config, KnownKeypointsConfig) and isinstance(categories, list):
+    if isinstance(config, KnownKeypointsConfig) and isinstance(categories, list) and isinstance(annotations, list):
+        if config.any_category:
+            categories = all_categories(categories, [record for record in annotations if isinstance(record, dict)])
         document["categories"] = [_described(record, config.skeleton) for record in categories]
     if isinstance(config, CocoWholeBodyConfig) and isinstance(categories, list) and isinstance(annotations, list):
         document["categories"] = [
@@ -248,7 +251,26 @@ def _check_interhand(name: str, config: InterHandConfig, decode: bool) -> Checke
 
 
 def _check_read(name: str, dataset: Dataset, decode: bool) -> Checked:
-    return check_document(name, None, to_document(dataset), _common_folder(dataset), decode)
+    report = check_document(name, None, to_document(dataset), _common_folder(dataset), decode)
+    if decode:
+        _check_sources(report, dataset)
+    return report
+
+
+def _check_sources(report: Checked, dataset: Dataset) -> None:
+    """Pictures that are no files of their own: each can be read, and has the size that the dataset says."""
+    from posecli.images import UnreadableImage, read_image
+
+    for identity, image, stated in zip(dataset.ids, dataset.images, dataset.sizes.tolist(), strict=True):
+        if not callable(image):
+            continue
+        try:
+            height, width = read_image(image).shape[:2]
+        except UnreadableImage as error:
+            report.add("D102", [error])
+            continue
+        if [width, height] != stated:
+            report.add("D103", [f"picture {identity} is {width}×{height}, stated {stated[0]}×{stated[1]}"])
 
 
 def to_document(dataset: Dataset) -> dict[str, list[Record]]:
@@ -260,11 +282,11 @@ def to_document(dataset: Dataset) -> dict[str, list[Record]]:
     }
 
 
-def _common_folder(dataset: Dataset) -> Path:
-    """The folder that `picture_names` are relative to."""
+def _common_folder(dataset: Dataset) -> Path | None:
+    """The folder that `picture_names` are relative to; None for pictures that are no files of their own."""
     first, name = dataset.images[0], picture_names(dataset.images)[0]
     if not isinstance(first, Path):
-        raise PosecliError(f"{dataset.name}: its pictures are made by code, there are no files to check")
+        return None
     return first.absolute().parents[len(Path(name).parts) - 1]
 
 
@@ -318,7 +340,7 @@ def _repeated(values: Iterable[Hashable]) -> list[Hashable]:
 
 def _picture_paths(file: Path | None, records: Sequence[Record], images: Path | None) -> list[tuple[Path, Record]]:
     records = [record for record in records if record.get("file_name")]
-    if not records:
+    if not records or (file is None and images is None):
         return []
     if file is not None:
         try:

@@ -33,8 +33,8 @@ REQUIRED = {  # import name -> distribution
     "rich": "rich",
     "tqdm": "tqdm",
 }
-OPTIONAL = {"simplejpeg": "simplejpeg", "timm": "timm"}
-EXTRAS = {"simplejpeg": "fast", "timm": "timm"}
+OPTIONAL = {"simplejpeg": "simplejpeg", "timm": "timm", "h5py": "h5py"}
+EXTRAS = {"simplejpeg": "fast", "timm": "timm", "h5py": "hdf5"}
 TIME_LIMIT = 120  # seconds an import may take
 SMALL_DISK = 1 << 30  # bytes
 

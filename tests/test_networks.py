@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import builtins
 import hashlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision.models
 from torch import Tensor
 
 from posecli.config import BackboneConfig
 from posecli.console import PosecliError
 from posecli.nn import config, pretrained
-from posecli.nn.heads import HeatmapHead, PyramidHead, RegressionHead, SimCCHead
+from posecli.nn.heads import HeatmapHead, PyramidHead, RegressionHead, SimCCHead, StackedHead
+from posecli.nn.hrnet import Exchange
 from posecli.nn.pretrained import download, load_published, published_weights
 from posecli.nn.torchvision import ViT, vit
 
@@ -181,6 +184,33 @@ def test_finer_maps_join_where_the_backbone_has_them() -> None:
     assert heatmaps.shape == (2, 3, 4, 8)
     assert torch.equal(head([torch.zeros_like(maps[0]), *maps[1:]]), heatmaps)
     assert not torch.equal(head([maps[0], torch.zeros_like(maps[1]), maps[2]]), heatmaps)
+
+
+def test_all_maps_are_stacked() -> None:
+    """HRNetV2's head, written out."""
+    torch.manual_seed(0)
+    head = StackedHead((3, 4, 5), 2).eval()
+    maps = [torch.randn(2, c, 16 // s, 24 // s) for c, s in ((3, 1), (4, 2), (5, 4))]
+    bilinear = partial(F.interpolate, size=(16, 24), mode="bilinear", align_corners=False)
+    stacked = torch.cat([maps[0], bilinear(maps[1]), bilinear(maps[2])], dim=1)
+    convolution, norm, _ = head.conv_layers
+    mixed = torch.einsum("oc,bchw->bohw", convolution.weight[..., 0, 0], stacked) + convolution.bias[:, None, None]  # type: ignore[index, operator]
+    mixed = torch.relu(norm(mixed))
+    expected = torch.einsum("oc,bchw->bohw", head.final_layer.weight[..., 0, 0], mixed) + 0
+    torch.testing.assert_close(head(maps), expected)
+
+
+def test_hrnet_enlarges_as_told() -> None:
+    """What a coarser branch adds to a finer one, alone: its own path's output, enlarged."""
+    torch.manual_seed(0)
+    maps = [torch.zeros(1, 4, 8, 8), torch.randn(1, 8, 4, 4)]
+    for enlarging, options in (("nearest", {}), ("bilinear", {"align_corners": False})):
+        exchange = Exchange((4, 8), 1, enlarging).eval()  # type: ignore[arg-type]
+        with torch.no_grad():
+            fine = exchange.branches[0](maps[0])
+            coarse = exchange.fuse_layers[0][1](exchange.branches[1](maps[1]))  # type: ignore[index]
+            enlarged = F.interpolate(coarse, (8, 8), mode=enlarging, **options)  # type: ignore[arg-type]
+            torch.testing.assert_close(exchange(maps)[0], torch.relu(fine + enlarged))
 
 
 def test_regression_head_averages_the_map() -> None:

@@ -16,7 +16,7 @@ from posecli.losses.heatmap import HardKeypointMSE, JointsMSE
 from posecli.losses.regression import L1, SmoothL1, Wing
 from posecli.losses.simcc import DiscreteKL
 from posecli.nn.backbone import Backbone
-from posecli.nn.heads import RegressionHead, SimCCHead, map_head
+from posecli.nn.heads import RegressionHead, SimCCHead, StackedHead, map_head
 from posecli.skeleton import Skeleton
 from posecli.transforms import CropTransform
 from posecli_topdown.config import HeatmapConfig, RegressionConfig, SimCCConfig, TopDownConfig
@@ -27,10 +27,22 @@ def build_heatmap(config: HeatmapConfig, skeleton: Skeleton) -> TopDown:
     """A deconvolution head and Gaussian heatmaps."""
     backbone = config.backbone.build()
     codec = Heatmap(config.input_size, _map_size(config.input_size, config.stride), config.sigma, config.codec)
-    filters = _deconvolutions(backbone, config.stride, config.deconv_filters)
-    head = map_head(backbone.channels, backbone.strides, len(skeleton), filters, config.pyramid)
     loss = JointsMSE() if config.loss == "mse" else HardKeypointMSE(config.hard_keypoints)
-    return _assemble(config, skeleton, backbone, head, codec, loss)
+    return _assemble(config, skeleton, backbone, _map_head(config, backbone, len(skeleton)), codec, loss)
+
+
+def _map_head(config: HeatmapConfig, backbone: Backbone, keypoints: int) -> nn.Module:
+    if not config.stacked:
+        filters = _deconvolutions(backbone, config.stride, config.deconv_filters)
+        return map_head(backbone.channels, backbone.strides, keypoints, filters, config.pyramid)
+    if config.pyramid:
+        raise PosecliError("model.stacked and model.pyramid are two ways to use all maps: choose one")
+    if backbone.strides[0] != config.stride:
+        raise PosecliError(
+            f"model.stacked: heatmaps are as fine as the backbone's first map, at stride {backbone.strides[0]}, "
+            f"and model.stride is {config.stride}"
+        )
+    return StackedHead(backbone.channels, keypoints)
 
 
 def build_simcc(config: SimCCConfig, skeleton: Skeleton) -> TopDown:

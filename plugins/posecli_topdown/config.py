@@ -85,6 +85,11 @@ class HeatmapConfig(TopDownConfig):
     """A heatmap for every keypoint: SimpleBaseline, HRNet and the like."""
 
     name: ClassVar[str] = "topdown.heatmap"
+    mmpose_prefixes: ClassVar[tuple[tuple[str, str], ...]] = (  # 0.x's names in HRNetV2's head
+        ("keypoint_head.final_layer.0.", "head.conv_layers.0."),
+        ("keypoint_head.final_layer.1.", "head.conv_layers.1."),
+        ("keypoint_head.final_layer.3.", "head.final_layer."),
+    )
     codec: Literal["plain", "dark", "udp"] = Field(
         "plain", description="plain: peak and a quarter shift; dark: Taylor expansion; udp: unbiased data processing"
     )
@@ -92,6 +97,7 @@ class HeatmapConfig(TopDownConfig):
     stride: Positive = Field(4, description="input pixels a heatmap cell; deconvolutions make up the difference")
     deconv_filters: Positive = Field(256, description="channels of the deconvolutions")
     pyramid: bool = Field(False, description="add the backbone's finer maps on the way up: learns places sooner")
+    stacked: bool = Field(False, description="stack all of the backbone's maps at the size of the finest: HRNetV2")
     loss: Literal["mse", "ohkm"] = Field("mse", description="mse, or ohkm: only the hardest keypoints of a person")
     hard_keypoints: Positive = Field(8, description="how many keypoints ohkm takes")
 

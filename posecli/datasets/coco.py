@@ -233,6 +233,7 @@ def read_people(table: CocoFile, joints: int, keypoints: Keypoints) -> tuple[Peo
         "annotation_id": _identities(table),
         "category": _column(table, "category_id", np.int64, 1),
         **_crowd_index(table),
+        **_head_size(table),
         **_own_columns(table),
         **read_motion(table.path, table.annotations, joints, table.more),
     }
@@ -338,6 +339,13 @@ def _crowd_index(table: CocoFile) -> dict[str, Array]:
         return {}
     values = column(table.path, table.images, "crowdIndex", np.float32, np.nan, "image")
     return {"crowd_index": values[table.samples]}
+
+
+def _head_size(table: CocoFile) -> dict[str, Array]:
+    """How large each head is in pixels, where the file says it, as Panoptic HandDB's do; NaN for others in it."""
+    if all(record.get("head_size") is None for record in table.annotations):
+        return {}
+    return {"head_size": _column(table, "head_size", np.float64, np.nan)}
 
 
 def _own_columns(table: CocoFile) -> dict[str, Array]:

@@ -92,7 +92,7 @@ def _overridden(file: Path, category: Category, override: str) -> tuple[Skeleton
 
 def _complete(skeleton: Skeleton) -> tuple[Skeleton, list[str]]:
     """What the file leaves open, from the house skeleton of the same names or from the names."""
-    house = next((known for known in house_skeletons().values() if known.names == skeleton.names), None)
+    house = known_skeleton(skeleton.names, skeleton.name)
     if house is not None:
         stated = {key: getattr(skeleton, key) for key in OPTIONAL if getattr(skeleton, key) is not None}
         merged = dataclasses.replace(house, **stated)
@@ -106,6 +106,12 @@ def _complete(skeleton: Skeleton) -> tuple[Skeleton, list[str]]:
         return skeleton, ["flip pairs are unknown: the file has none, and its names no left and right"]
     listed = ", ".join(f"{skeleton.names[one]}/{skeleton.names[two]}" for one, two in pairs)
     return dataclasses.replace(skeleton, flip_pairs=pairs), [f"flip pairs read from the names: {listed}"]
+
+
+def known_skeleton(names: tuple[str, ...], name: str = "") -> Skeleton | None:
+    """The house skeleton of these keypoints, of several the one with this name, else the first."""
+    known = [skeleton for skeleton in house_skeletons().values() if skeleton.names == names]
+    return next((skeleton for skeleton in known if skeleton.name == name), known[0] if known else None)
 
 
 def from_fields(origin: str, fields: Mapping[str, Any], name: str) -> Skeleton:

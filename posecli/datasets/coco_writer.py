@@ -10,17 +10,16 @@ from typing import IO, Any
 import numpy as np
 
 from posecli.datasets.coco_motion import NUMBERS, action_records, camera_numbers, camera_records, motion_fields
-from posecli.datasets.coco_skeleton import to_fields
+from posecli.datasets.coco_skeleton import known_skeleton, to_fields
 from posecli.datasets.hand_columns import COLUMNS as HAND_COLUMNS
 from posecli.datasets.hand_columns import hand_fields
 from posecli.datasets.writer import Writer
 from posecli.files import atomic_path
 from posecli.geometry import box_areas, keypoint_boxes
-from posecli.skeleton import house_skeletons
 from posecli.types import Array, Dataset, FloatArray, IntArray
 
 Record = dict[str, Any]
-WRITTEN = ("annotation_id", "area", "category", "crowd", "crowd_index", "keypoints_3d")
+WRITTEN = ("annotation_id", "area", "category", "crowd", "crowd_index", "head_size", "keypoints_3d")
 FIELDS = ("id", "image_id", "category_id", "bbox", "iscrowd", "num_keypoints", "keypoints", "segmentation")
 
 
@@ -61,11 +60,11 @@ def category_records(dataset: Dataset) -> Iterator[Record]:
     """One record for each category in use, with everything that is known of the skeleton."""
     used = np.unique(dataset.people.extra.get("category", np.ones(1, dtype=np.int64))).tolist()
     skeleton = dataset.skeleton
-    known = house_skeletons().get(skeleton.name)
+    known = known_skeleton(skeleton.names)
     for identity in sorted({*used, *dataset.categories}) or [1]:
         name = dataset.categories.get(identity, skeleton.name)
         record = {"id": identity, "name": name, **to_fields(skeleton)}
-        if name != skeleton.name and (known is None or known.names != skeleton.names):
+        if name != skeleton.name and (known is None or known.name != skeleton.name):
             record["skeleton_name"] = skeleton.name
         if own_columns(dataset):
             record["columns"] = own_columns(dataset)
@@ -110,6 +109,7 @@ def annotation_records(dataset: Dataset) -> Iterator[Record]:
         strict=True,
     )
     more, hands = motion_fields(people), hand_fields(people)
+    heads = people.extra.get("head_size", np.full(len(people), np.nan)).tolist()
     own = {name: people.extra[name].tolist() for name in own_columns(dataset)}
     for row, (identity, sample, category, box, area, crowd, count) in enumerate(columns):
         yield {
@@ -121,6 +121,7 @@ def annotation_records(dataset: Dataset) -> Iterator[Record]:
             "iscrowd": int(crowd),
             "num_keypoints": count,
             "keypoints": _plain(flat[row]),
+            **({"head_size": round(heads[row], 6)} if np.isfinite(heads[row]) else {}),
             **(next(more) if more else {}),
             **(next(hands) if hands else {}),
             **{name: values[row] for name, values in own.items()},

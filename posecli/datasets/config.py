@@ -175,6 +175,7 @@ class KnownKeypointsConfig(CocoFormConfig):
     """A dataset in COCO's form whose keypoints are described by a shipped skeleton, whatever its files say of them."""
 
     skeleton: ClassVar[str]
+    any_category: ClassVar[bool] = False  # whether annotations of categories that the file does not list are read too
 
 
 class CrowdPoseConfig(KnownKeypointsConfig):
@@ -224,6 +225,31 @@ class MhpConfig(KnownKeypointsConfig):
         from posecli.datasets.crowds import mhp_dataset
 
         return mhp_dataset(self.path, self.images, strict=self.strict)
+
+
+class MpiiConfig(KnownKeypointsConfig):
+    """MPII: 16 keypoints, the list of people mpii_train.json or mpii_val.json; `pckh` needs mpii_gt_val.mat."""
+
+    name: ClassVar[str] = "mpii"
+    skeleton: ClassVar[str] = "mpii"
+    headboxes: Path | None = Field(None, description="mpii_gt_val.mat; looked for beside the list by default")
+
+    def read(self) -> Dataset:
+        from posecli.datasets.mpii import mpii_dataset
+
+        return mpii_dataset(self.path, self.images, self.headboxes, strict=self.strict)
+
+
+class MpiiTrbConfig(KnownKeypointsConfig):
+    """MPII-TRB: MPII's people, 14 joints and 26 points of the contour; `pckh` where they have head boxes."""
+
+    name: ClassVar[str] = "mpii-trb"
+    skeleton: ClassVar[str] = "mpii_trb"
+
+    def read(self) -> Dataset:
+        from posecli.datasets.mpii import mpii_trb_dataset
+
+        return mpii_trb_dataset(self.path, self.images, strict=self.strict)
 
 
 class InterHandConfig(StoredDatasetConfig):
@@ -322,6 +348,25 @@ class DeepLabCutConfig(StoredDatasetConfig):
         from posecli.datasets.deeplabcut import deeplabcut_dataset
 
         return deeplabcut_dataset(self.path, self.box)
+
+
+class DeepPoseKitConfig(StoredDatasetConfig):
+    """A DeepPoseKit annotation set: an .h5 file, and a skeleton.csv beside it; needs `pip install 'posecli[hdf5]'`."""
+
+    name: ClassVar[str] = "deepposekit"
+    box: Literal["auto", "frame", "keypoints"] = Field(
+        "auto", description="frame: the whole picture; keypoints: tight; auto: frame, since one animal is in a picture"
+    )
+    labels: Literal["auto", "annotated", "placed"] = Field(
+        "auto",
+        description="annotated: keypoints marked so; placed: all that lie somewhere; auto: these where none is marked",
+    )
+    skeleton: str | None = Field(None, description="a shipped skeleton's name or a YAML file, over what the file says")
+
+    def read(self) -> Dataset:
+        from posecli.datasets.deepposekit import deepposekit_dataset
+
+        return deepposekit_dataset(self.path, self.box, self.labels, self.skeleton)
 
 
 class MotionConfig(StoredDatasetConfig):
@@ -456,6 +501,8 @@ DATASETS: list[type[DatasetConfig]] = [
     AicConfig,
     OcHumanConfig,
     MhpConfig,
+    MpiiConfig,
+    MpiiTrbConfig,
     InterHandConfig,
     FreiHandConfig,
     OneHand10KConfig,
@@ -464,6 +511,7 @@ DATASETS: list[type[DatasetConfig]] = [
     LspConfig,
     LspExtendedConfig,
     DeepLabCutConfig,
+    DeepPoseKitConfig,
     CmuMocapConfig,
     Human36mConfig,
     H36mConfig,

@@ -7,20 +7,11 @@ of the box, as the reference scores them. Annotations with faults are noted; wit
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 from posecli.console import PosecliError
-from posecli.datasets.coco import (
-    Record,
-    build,
-    collection_paused,
-    find_annotations,
-    parse_json,
-    read_json,
-    sort_annotations,
-)
+from posecli.datasets.coco import build, collection_paused, find_annotations, parse_json
+from posecli.datasets.known_sets import keypoints_of, known_dataset, with_body_areas
 from posecli.datasets.published_crowds import (
     Part,
     aic_tables,
@@ -29,18 +20,14 @@ from posecli.datasets.published_crowds import (
     mhp_tables,
     ochuman_tables,
 )
-from posecli.geometry import box_areas
-from posecli.skeleton import Skeleton, house_skeleton
+from posecli.skeleton import house_skeleton
 from posecli.types import Dataset
-
-BODY_SHARE = 0.53  # of its box that a person covers
-_OTHER_NAMES = {"head": "tophead"}  # CrowdPose's files say head, its papers top of the head
 
 
 @collection_paused()
 def crowdpose_dataset(path: Path, images: Path | None = None, strict: bool = False) -> Dataset:
     """People with 14 keypoints; `extra["crowd_index"]` is that of the person's picture."""
-    return _with_body_areas(_read(path, "crowdpose", images, strict))
+    return known_dataset(path, "crowdpose", images, "body", strict)
 
 
 @collection_paused()
@@ -49,12 +36,12 @@ def aic_dataset(path: Path, images: Path | None = None, strict: bool = False) ->
     file = find_annotations(path)
     document = parse_json(file)
     if not isinstance(document, list):
-        return _with_body_areas(_read(file, "aic", images, strict))
+        return known_dataset(file, "aic", images, "body", strict)
     skeleton = house_skeleton("aic")
     beside = file.parent / file.stem.replace("annotations", "images")
     places = images or (beside if beside != file.parent / file.stem and beside.is_dir() else None)
     table = aic_tables(file, document, skeleton, strict)
-    return _with_body_areas(build(table, skeleton, _keypoints, places, ["read as AI Challenger publishes it"]))
+    return with_body_areas(build(table, skeleton, keypoints_of, places, ["read as AI Challenger publishes it"]))
 
 
 @collection_paused()
@@ -68,10 +55,10 @@ def ochuman_dataset(path: Path, images: Path | None = None, part: Part = "all", 
     if isinstance(document, dict) and is_published(document):
         skeleton = house_skeleton("coco")
         table = ochuman_tables(file, document, skeleton, part, strict)
-        return build(table, skeleton, _keypoints, images, ["read as OCHuman's authors publish it"])
+        return build(table, skeleton, keypoints_of, images, ["read as OCHuman's authors publish it"])
     if part != "all":
         raise PosecliError(f"{file} is in COCO's form, part={part} is for the published ochuman.json; leave part out")
-    return _read(file, "coco", images, strict)
+    return known_dataset(file, "coco", images, strict=strict)
 
 
 @collection_paused()
@@ -81,51 +68,11 @@ def mhp_dataset(path: Path, images: Path | None = None, strict: bool = False) ->
     if folder is not None:
         skeleton = house_skeleton("mhp")
         table = mhp_tables(folder, skeleton, strict)
-        return _with_body_areas(build(table, skeleton, _keypoints, images, ["read as MHP v2 is published"]))
+        return with_body_areas(build(table, skeleton, keypoints_of, images, ["read as MHP v2 is published"]))
     if mhp_folder(path / "train") is not None:
         raise PosecliError(f"{path} holds all of MHP v2; give one side of it, {path / 'train'} or {path / 'val'}")
     if path.suffix == ".mat" or (
         path.is_dir() and not any(path.glob("*.json")) and not any(path.glob("annotations/*.json"))
     ):
         raise PosecliError(f"no MHP v2 at {path}: give the folder with images/ and pose_annos/, or one COCO JSON file")
-    return _with_body_areas(_read(path, "mhp", images, strict))
-
-
-def _read(path: Path, skeleton: str, images: Path | None, strict: bool) -> Dataset:
-    """A file in COCO's form, by a house skeleton: what such files say of links is often another dataset's."""
-    file = find_annotations(path)
-    document = read_json(file)
-    described = house_skeleton(skeleton)
-    _check_names(file, document["categories"], described)
-    table = sort_annotations(file, document, document["categories"], strict)
-    return build(table, described, _keypoints, images)
-
-
-def _keypoints(annotation: Record) -> Sequence[float]:
-    found: Sequence[float] = annotation.get("keypoints") or ()
-    return found
-
-
-def _check_names(file: Path, categories: Sequence[Record], skeleton: Skeleton) -> None:
-    """Raise PosecliError where a category lists other keypoints than the skeleton's, or in another order."""
-    wanted = [_plain(name) for name in skeleton.names]
-    for category in categories:
-        names = category.get("keypoints") or skeleton.names
-        if [_plain(str(name)) for name in names] != wanted:
-            raise PosecliError(
-                f"{file}: its keypoints are {', '.join(map(str, names))}; "
-                f"the dataset {skeleton.name!r} has {', '.join(skeleton.names)}. Read it as coco instead"
-            )
-
-
-def _plain(name: str) -> str:
-    letters = "".join(character for character in name.lower() if character.isalnum())
-    return _OTHER_NAMES.get(letters, letters)
-
-
-def _with_body_areas(dataset: Dataset) -> Dataset:
-    people = dataset.people
-    assert people.boxes is not None
-    people = people.with_extra(area=box_areas(people.boxes) * BODY_SHARE)
-    note = f"areas are {BODY_SHARE} × box, none are annotated"
-    return dataclasses.replace(dataset, people=people, notes=(*dataset.notes, note))
+    return known_dataset(path, "mhp", images, "body", strict)

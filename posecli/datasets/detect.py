@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import mmap
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from posecli.console import PosecliError
 from posecli.datasets.config import (
@@ -14,25 +15,64 @@ from posecli.datasets.config import (
     CocoWholeBodyConfig,
     CrowdPoseConfig,
     DeepLabCutConfig,
+    DeepPoseKitConfig,
     InterHandConfig,
     LspConfig,
     MhpConfig,
+    MpiiConfig,
+    MpiiTrbConfig,
     OcHumanConfig,
     SplitConfig,
     StoredDatasetConfig,
 )
+from posecli.datasets.known_config import (
+    AflwConfig,
+    AnimalKingdomConfig,
+    AtrwConfig,
+    CofwConfig,
+    DeepFashion2Config,
+    Face300WConfig,
+    JhmdbConfig,
+    LapaConfig,
+    PoseTrack18Config,
+    WflwConfig,
+)
 from posecli.datasets.published_crowds import mhp_folder
 
 Found = tuple[StoredDatasetConfig, StoredDatasetConfig, str]
-OWN_WORDS: list[tuple[type[StoredDatasetConfig], tuple[bytes, ...]]] = [
-    (CocoWholeBodyConfig, (b'"lefthand_kpts"',)),
-    (CrowdPoseConfig, (b'"crowdIndex"',)),
-    (AicConfig, (b'"Right Shoulder"', b'"Head top"')),
-    (AicConfig, (b'"human_annotations"', b'"keypoint_annotations"')),
-    (OcHumanConfig, (b'"keypoint_visible"', b'"others_occluded"')),
-    (MhpConfig, (b'"Right-ankle"', b'"Upper-neck"')),
+NAMED = rb'"keypoints"\s*:\s*\[\s*"'
+"""A list of names, in a category; without one only the number of keypoints tells what they are."""
+OURS = b'"flip_pairs"'
+
+
+class Words(NamedTuple):
+    """What stands in the annotation files of one dataset only, as regular expressions."""
+
+    config: type[StoredDatasetConfig]
+    found: tuple[bytes, ...]
+    absent: tuple[bytes, ...] = (OURS,)  # files that posecli wrote state their flip pairs, and are COCO's
+
+
+OWN_WORDS = [
+    Words(CocoWholeBodyConfig, (b'"lefthand_kpts"',)),
+    Words(CrowdPoseConfig, (b'"crowdIndex"',)),
+    Words(AicConfig, (b'"Right Shoulder"', b'"Head top"')),
+    Words(AicConfig, (b'"human_annotations"', b'"keypoint_annotations"')),
+    Words(OcHumanConfig, (b'"keypoint_visible"', b'"others_occluded"')),
+    Words(MhpConfig, (b'"Right-ankle"', b'"Upper-neck"')),
+    Words(MpiiConfig, (b'"joints_vis"',)),
+    Words(MpiiTrbConfig, (b'"medial_right_bow"',)),
+    Words(PoseTrack18Config, (b'"bbox_head"',)),
+    Words(JhmdbConfig, (b'"belly"',)),
+    Words(AnimalKingdomConfig, (b'"Head_Mid_Top"', b'"upper_body_ids"'), ()),
+    Words(AtrwConfig, (b'"tiger"', b'"right_front_paw"')),
+    Words(DeepFashion2Config, (b'"pair_id"', b'"style"')),
+    Words(AflwConfig, (b'"box_size"',), (OURS, NAMED)),
+    *(
+        Words(config, (rb'"num_keypoints"\s*:\s*%d\b' % count,), (OURS, NAMED))
+        for config, count in ((Face300WConfig, 68), (WflwConfig, 98), (CofwConfig, 29), (LapaConfig, 106))
+    ),
 ]
-"""What stands only in the annotation files of these datasets."""
 VAL = 0.2  # share of the pictures held out where the data brings no split of its own
 
 
@@ -40,12 +80,15 @@ def detect_dataset(path: Path, seed: int = 0) -> Found:
     """The configs of the train and val side of the data at `path`, absolute paths in them, and the reason.
 
     Knows a folder with train.json and val.json (as `posecli convert` writes), COCO's own layout, one annotation file
-    (alone or in a folder), InterHand2.6M, Multi-Human Parsing v2, a DeepLabCut project, an LSP or LSPET folder.
+    (alone or in a folder), InterHand2.6M, Multi-Human Parsing v2, a DeepLabCut project, a DeepPoseKit file, an LSP or
+    LSPET folder.
     Without a split of its own the data is split by `seed`, 80 to 20. Raises PosecliError saying what was looked for.
     """
     path = path.expanduser().absolute()
     if path.is_file() and path.suffix.lower() == ".json":
         return _split(coco_like(path), seed, f"{path.name} is one annotation file")
+    if path.is_file() and path.suffix.lower() in (".h5", ".hdf5"):
+        return _split(DeepPoseKitConfig(path=path), seed, f"{path.name} is a DeepPoseKit annotation set")
     if path.is_file() and path.name in ("config.yaml", "joints.mat"):
         path = path.parent
     if path.is_file():
@@ -70,15 +113,16 @@ def detect_dataset(path: Path, seed: int = 0) -> Found:
 def coco_like(file: Path) -> StoredDatasetConfig:
     """The config for an annotation file: that of the first dataset whose own words it holds, else plain COCO.
 
-    Files that posecli wrote state their flip pairs and are COCO's whatever they were before. One that has its joints in
-    another file beside it is InterHand2.6M's.
+    One that has its joints in another file beside it is InterHand2.6M's.
     """
     if file.name.endswith("_data.json") and file.with_name(file.name.replace("_data.json", "_joint_3d.json")).is_file():
         return InterHandConfig(path=file)
     if file.stat().st_size:
         with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            for config, words in OWN_WORDS:
-                if all(content.find(word) >= 0 for word in words) and content.find(b'"flip_pairs"') < 0:
+            for config, found, absent in OWN_WORDS:
+                if all(re.search(word, content) for word in found) and not any(
+                    re.search(word, content) for word in absent
+                ):
                     return config(path=file)
     return CocoConfig(path=file)
 
@@ -123,12 +167,13 @@ def _pair(path: Path, seed: int) -> Found | None:
 
 
 def _named(folder: Path, side: str) -> Path | None:
-    """`side.json`, else the only JSON file, or the only person_keypoints file, with `side` in its name."""
+    """`side.json`, else the only JSON file with `side` in its name, the only person_keypoints file, or that ends so."""
     if (folder / f"{side}.json").is_file():
         return folder / f"{side}.json"
     files = sorted(folder.glob(f"*{side}*.json"))
     persons = [file for file in files if file.name.startswith("person_keypoints")]
-    return next((found[0] for found in (files, persons) if len(found) == 1), None)
+    ended = [file for file in files if file.stem.endswith(f"_{side}")]  # mpii_train.json beside mpii_trainval.json
+    return next((found[0] for found in (files, persons, ended) if len(found) == 1), None)
 
 
 def _deeplabcut(path: Path, seed: int) -> Found | None:

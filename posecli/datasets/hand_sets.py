@@ -27,7 +27,6 @@ from posecli.datasets.coco import (
     read_json,
     sort_annotations,
 )
-from posecli.datasets.coco_columns import column
 from posecli.datasets.coco_skeleton import choose_categories
 from posecli.datasets.pictures import PicturePaths, picture_sizes
 from posecli.geometry import box_areas, keypoint_boxes
@@ -70,9 +69,7 @@ def freihand_dataset(path: Path, images: Path | None = None, box: Box = "annotat
 @collection_paused()
 def panoptic_hand_dataset(path: Path, images: Path | None = None, strict: bool = False) -> Dataset:
     """CMU Panoptic HandDB: `head_size` in pixels is a column, so that `pck@0.7:head` is the reference's PCKh."""
-    table = _table(path, strict)
-    heads = column(table.path, table.annotations, "head_size", np.float64, np.nan)
-    return _with_columns(_hands(table, images, _plain), {"head_size": heads})
+    return _hands(_table(path, strict), images, _plain)
 
 
 @collection_paused()

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from posecli.console import PosecliError
+from posecli.datasets.matlab import read_matlab
 from posecli.datasets.pictures import picture_sizes
 from posecli.geometry import box_areas, keypoint_boxes
 from posecli.skeleton import house_skeleton
@@ -58,17 +59,13 @@ def _left_out(annotated: int, read: int, unreadable: int) -> list[str]:
 
 def _read_joints(path: Path) -> tuple[FloatArray, str]:
     """Joints (N, 14, 3) as x, y, visibility with NaN where not labelled, and a sentence about the layout."""
-    from scipy.io import loadmat
-
     file = path / "joints.mat" if path.is_dir() else path
     if not file.is_file():
         raise PosecliError(f"no joints.mat in {path}: give the folder of LSP or LSPET that holds it and images/")
-    try:
-        stored = np.asarray(loadmat(file, variable_names=["joints"])["joints"], dtype=np.float64)
-    except KeyError as error:
-        raise PosecliError(f"{file} holds no matrix named joints") from error
-    except Exception as error:  # scipy raises many kinds for files that are no MATLAB files
-        raise PosecliError(f"{file} is not a MATLAB file that can be read: {error}") from error
+    found = np.asarray(read_matlab(file, ["joints"]).get("joints"))
+    if not np.issubdtype(found.dtype, np.number):
+        raise PosecliError(f"{file} holds no matrix named joints")
+    stored = found.astype(np.float64)
     if stored.ndim == 3 and stored.shape[:2] == (14, 3):
         return _extended(stored.transpose(2, 0, 1)), "read as LSPET: joints with 0 in the third row are not labelled"
     if stored.ndim == 3 and stored.shape[:2] == (3, 14):

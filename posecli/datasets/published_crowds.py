@@ -15,6 +15,7 @@ import numpy as np
 
 from posecli.console import PosecliError
 from posecli.datasets.coco import CocoFile, Record, sort_annotations
+from posecli.datasets.matlab import read_matlab
 from posecli.skeleton import Skeleton
 from posecli.types import Array
 
@@ -46,7 +47,7 @@ def aic_tables(file: Path, document: Sequence[Any], skeleton: Skeleton, strict: 
             f"{file}: a list, but not of AI Challenger's pictures with image_id, human_annotations and "
             f"keypoint_annotations ({type(error).__name__}: {error})"
         ) from error
-    return _tables(file, images, annotations, skeleton, strict)
+    return coco_tables(file, images, annotations, skeleton, strict)
 
 
 def _aic_people(record: Record) -> list[Record]:
@@ -91,7 +92,7 @@ def ochuman_tables(file: Path, document: Mapping[str, Any], skeleton: Skeleton, 
             f"{file}: not OCHuman's pictures with image_id, file_name and annotations of bbox, keypoints and segms "
             f"({type(error).__name__}: {error})"
         ) from error
-    return _tables(file, images, annotations, skeleton, strict)
+    return coco_tables(file, images, annotations, skeleton, strict)
 
 
 def _is_whole(person: Record) -> bool:
@@ -140,7 +141,7 @@ def mhp_tables(folder: Path, skeleton: Skeleton, strict: bool) -> CocoFile:
         for file in files
         for name, matrix in _mhp_matrices(file)
     ]
-    return _tables(folder, images, annotations, skeleton, strict)
+    return coco_tables(folder, images, annotations, skeleton, strict)
 
 
 def _identity(file: Path) -> int | str:
@@ -149,12 +150,7 @@ def _identity(file: Path) -> int | str:
 
 def _mhp_matrices(file: Path) -> list[tuple[str, Array]]:
     """The variables person_0, person_1 … of one file, in this order."""
-    from scipy.io import loadmat
-
-    try:
-        stored = loadmat(file)
-    except Exception as error:  # scipy raises many kinds for files that are no MATLAB files
-        raise PosecliError(f"{file} is not a MATLAB file that can be read: {error}") from error
+    stored = read_matlab(file)
     names = sorted((name for name in stored if name.startswith("person")), key=lambda name: (len(name), name))
     return [(name, np.asarray(stored[name])) for name in names]
 
@@ -180,7 +176,9 @@ def _box(corners: Sequence[float]) -> list[float]:
     return [left, top, right - left, bottom - top]
 
 
-def _tables(file: Path, images: list[Record], annotations: list[Record], skeleton: Skeleton, strict: bool) -> CocoFile:
+def coco_tables(
+    file: Path, images: list[Record], annotations: list[Record], skeleton: Skeleton, strict: bool
+) -> CocoFile:
     """COCO's tables; annotations are numbered from 1 in the order of the file."""
     if not images:
         raise PosecliError(f"{file} lists no images")

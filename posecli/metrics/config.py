@@ -93,6 +93,24 @@ class PckConfig(MetricConfig):
         return Pck(skeleton, self.threshold, find_normalizer(self.by, skeleton))
 
 
+class PckhConfig(MetricConfig):
+    """MPII's score: the share of all joints but pelvis and thorax within a fraction of the head size, `pckh@0.5`."""
+
+    name: ClassVar[str] = "pckh"
+    threshold: float = Field(0.5, gt=0, description="fraction of the head size, the data's column `head_size`")
+
+    @classmethod
+    def from_text(cls, value: str | None, option: str | None) -> Self:
+        if option is not None:
+            raise ValueError("pckh divides by the head size alone; for another length write pck as in pck@0.2:torso")
+        return cls(threshold=0.5 if value is None else _number(value, "threshold"))
+
+    def build(self, skeleton: Skeleton) -> Metric:
+        from posecli.metrics.pckh import Pckh
+
+        return Pckh(skeleton, self.threshold)
+
+
 class AucConfig(MetricConfig):
     """The area under the PCK curve: `auc@30:20` for 20 thresholds up to 30 pixels."""
 
@@ -130,7 +148,7 @@ class NmeConfig(MetricConfig):
     """The mean keypoint error divided by a length: `nme:left_eye,right_eye`, `nme:36,45`, `nme:bbox`."""
 
     name: ClassVar[str] = "nme"
-    by: str = Field("bbox", description="two keypoints as a,b (names or indices), bbox (longer side), torso or head")
+    by: str = Field("bbox", description="two keypoints as a,b (names or indices), bbox, torso, head or box_size")
 
     @classmethod
     def from_text(cls, value: str | None, option: str | None) -> Self:
@@ -242,6 +260,7 @@ def _number(text: str, what: str) -> float:
 METRICS: list[type[MetricConfig]] = [
     ApConfig,
     PckConfig,
+    PckhConfig,
     AucConfig,
     EpeConfig,
     NmeConfig,

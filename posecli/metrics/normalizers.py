@@ -32,7 +32,7 @@ class Normalizer:
 
 
 def find_normalizer(text: str, skeleton: Skeleton) -> Normalizer:
-    """The normaliser for `bbox`, `torso`, `head` or two keypoints `a,b` (names or indices).
+    """The normaliser for `bbox`, `torso`, `head`, `box_size` or two keypoints `a,b` (names or indices).
 
     Raises PosecliError when the skeleton has no such keypoints.
     """
@@ -43,6 +43,8 @@ def find_normalizer(text: str, skeleton: Skeleton) -> Normalizer:
         return Normalizer(text, f"the distance {_pair_name(skeleton, pair)}", _between(pair))
     if text == "head":
         return _head(skeleton)
+    if text == "box_size":
+        return Normalizer(text, "the data's box size", _box_size)
     pair = keypoint_pair(text, skeleton)
     return Normalizer(text, f"the distance {_pair_name(skeleton, pair)}", _between(pair))
 
@@ -51,7 +53,9 @@ def keypoint_pair(text: str, skeleton: Skeleton) -> tuple[int, int]:
     """Two keypoint indices from `36,45` or `left_eye,right_eye`. Raises PosecliError with the nearest name."""
     parts = [part.strip() for part in text.split(",")]
     if len(parts) != 2:
-        raise PosecliError(f"normaliser {text!r}: give bbox, torso, head or two keypoints, as in left_eye,right_eye")
+        raise PosecliError(
+            f"normaliser {text!r}: give bbox, torso, head, box_size or two keypoints, as in left_eye,right_eye"
+        )
     first, second = (keypoint_index(part, skeleton) for part in parts)
     if first == second:
         raise PosecliError(f"normaliser {text!r}: the two keypoints are the same one")
@@ -127,6 +131,12 @@ def _between(pair: tuple[int, int]) -> Callable[[People], FloatArray]:
         return np.where(both, np.sqrt((difference.astype(np.float64) ** 2).sum(axis=-1)), np.nan)
 
     return measure
+
+
+def _box_size(people: People) -> FloatArray:
+    if "box_size" not in people.extra:
+        raise PosecliError("normaliser 'box_size' needs a column `box_size`, which AFLW has and the data does not")
+    return np.asarray(people.extra["box_size"], dtype=np.float64)
 
 
 def _longer_side(people: People) -> FloatArray:

@@ -33,7 +33,7 @@ class Pck(Metric):
         distances = keypoint_distances(pairs.predicted, pairs.truth, pairs.visible, lengths[:, None])
         accuracy = fraction_below(distances, self.threshold)
         without = int(np.isnan(lengths).sum())
-        notes = [f"of {self.normalizer.description}", f"{len(pairs) - without} people"]
+        notes = [f"of {self.normalizer.description}", counted(len(pairs) - without, "person", "people")]
         if without:
             notes.append(f"{counted(without, 'person', 'people')} without that length left out")
         if pairs.missed:

@@ -86,16 +86,17 @@ class ViTConfig(BackboneConfig):
 
 
 class HRNetConfig(BackboneConfig):
-    """HRNet (Sun et al. 2019): keeps a map at stride 4 all the way."""
+    """HRNet (Sun et al. 2019): keeps a map at stride 4 all the way; HRNetV2 with `maps: all, enlarging: bilinear`."""
 
     name: ClassVar[str] = "hrnet"
     width: Literal[18, 32, 48] = Field(32, description="channels of the finest map: 18, 32 or 48")
     maps: Literal["finest", "all"] = Field("finest", description="the map at stride 4, or those at 4, 8, 16 and 32")
+    enlarging: Literal["nearest", "bilinear"] = Field("nearest", description="how coarser maps meet finer ones")
 
     def build(self) -> Backbone:
         from posecli.nn.hrnet import hrnet
 
-        return hrnet(self.width, self.maps, self.pretrained)
+        return hrnet(self.width, self.maps, self.enlarging, self.pretrained)
 
 
 class TimmConfig(BackboneConfig):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -83,6 +84,31 @@ class PyramidHead(nn.Module):
         return heatmaps
 
 
+class StackedHead(nn.Module):
+    """All of the backbone's maps, enlarged to the finest and mixed by a 1×1 convolution; then a heatmap a keypoint.
+
+    HRNetV2's: Wang et al., Deep High-Resolution Representation Learning for Visual Recognition, TPAMI 2020.
+    """
+
+    def __init__(self, channels: Sequence[int], keypoints: int) -> None:
+        """`channels` are those of the backbone's maps, from fine to coarse."""
+        super().__init__()
+        together = sum(channels)
+        self.conv_layers = nn.Sequential(
+            nn.Conv2d(together, together, 1), nn.BatchNorm2d(together), nn.ReLU(inplace=True)
+        )
+        self.final_layer = nn.Conv2d(together, keypoints, 1)
+        for layer in (self.conv_layers[0], self.final_layer):
+            _normal(layer, 0.001)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Heatmaps (B, K, H, W) of a backbone's maps (B, C, h, w), from fine to coarse."""
+        size = maps[0].shape[-2:]
+        enlarged = [F.interpolate(features, size, mode="bilinear", align_corners=False) for features in maps[1:]]
+        heatmaps: Tensor = self.final_layer(self.conv_layers(torch.cat([maps[0], *enlarged], dim=1)))
+        return heatmaps
+
+
 def map_head(
     channels: Sequence[int], strides: Sequence[int], maps: int, deconv_filters: Sequence[int], pyramid: bool
 ) -> HeatmapHead | PyramidHead:
@@ -93,8 +119,8 @@ def map_head(
 
 
 def seen_by(head: nn.Module, maps: Sequence[Tensor]) -> Tensor | Sequence[Tensor]:
-    """What a head on the backbone itself is given: all of its maps if it is a pyramid, else the coarsest."""
-    return maps if isinstance(head, PyramidHead) else maps[-1]
+    """What a head on the backbone itself is given: all of its maps if it takes them, else the coarsest."""
+    return maps if isinstance(head, PyramidHead | StackedHead) else maps[-1]
 
 
 def _deconvolution(inputs: int, outputs: int, kernel: int) -> nn.ConvTranspose2d:

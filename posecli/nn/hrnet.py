@@ -1,7 +1,8 @@
 """HRNet: branches at several resolutions, kept side by side and mixed again and again.
 
-Sun et al., Deep High-Resolution Representation Learning for Human Pose Estimation, CVPR 2019; with all four maps
-the network of HRNetV2, Wang et al., TPAMI 2020. Modules carry the published names, so published weights fit.
+Sun et al., Deep High-Resolution Representation Learning for Human Pose Estimation, CVPR 2019; with all four maps and
+bilinear enlarging the network of HRNetV2, Wang et al., TPAMI 2020. Modules carry the published names, so published
+weights fit.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
@@ -18,13 +20,15 @@ from posecli.nn.backbone import Backbone
 
 MODULES = (1, 4, 3)  # exchanges in stages 2, 3 and 4, with 2, 3 and 4 branches
 BLOCKS = 4  # residual blocks of every branch between two exchanges
+Enlarging = Literal["nearest", "bilinear"]
 
 
 class Exchange(nn.Module):
     """Every branch runs its residual blocks, then each output sums all branches at its own resolution."""
 
-    def __init__(self, channels: Sequence[int], outputs: int) -> None:
+    def __init__(self, channels: Sequence[int], outputs: int, enlarging: Enlarging = "nearest") -> None:
         super().__init__()
+        self.enlarging = enlarging
         self.branches = nn.ModuleList(
             nn.Sequential(*(BasicBlock(width, width) for _ in range(BLOCKS))) for width in channels
         )
@@ -36,20 +40,27 @@ class Exchange(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """One map for each of the first `outputs` branches."""
         maps = [branch(features) for branch, features in zip(self.branches, maps, strict=True)]
-        return [_mix(paths, maps, maps[target]) for target, paths in enumerate(self.fuse_layers)]  # type: ignore[arg-type]
+        return [
+            self._mix(paths, maps, maps[target].shape[-2:])  # type: ignore[arg-type]
+            for target, paths in enumerate(self.fuse_layers)
+        ]
 
+    def _mix(self, paths: nn.ModuleList, maps: Sequence[Tensor], size: torch.Size) -> Tensor:
+        parts = [path(features) for path, features in zip(paths, maps, strict=True)]
+        mixed = self._enlarged(parts[0], size)
+        for part in parts[1:]:
+            mixed = mixed + self._enlarged(part, size)
+        return F.relu(mixed)
 
-def _mix(paths: nn.ModuleList, maps: Sequence[Tensor], target: Tensor) -> Tensor:
-    size = target.shape[-2:]
-    parts = [path(features) for path, features in zip(paths, maps, strict=True)]
-    mixed = parts[0] if parts[0].shape[-2:] == size else F.interpolate(parts[0], size)
-    for part in parts[1:]:
-        mixed = mixed + (part if part.shape[-2:] == size else F.interpolate(part, size))
-    return F.relu(mixed)
+    def _enlarged(self, features: Tensor, size: torch.Size) -> Tensor:
+        if features.shape[-2:] == size:
+            return features
+        corners = None if self.enlarging == "nearest" else False
+        return F.interpolate(features, size, mode=self.enlarging, align_corners=corners)
 
 
 def _path(channels: Sequence[int], source: int, target: int) -> nn.Module:
-    """From one branch to another: a 1x1 convolution upwards (enlarged by `_mix`), strided 3x3 ones downwards."""
+    """From one branch to another: a 1x1 convolution upwards (enlarged afterwards), strided 3x3 ones downwards."""
     if source == target:
         return nn.Identity()
     if source > target:
@@ -74,7 +85,7 @@ def _convolution(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 class HRNet(Backbone):
     """Four stages; `width` channels at stride 4, doubled at each coarser branch."""
 
-    def __init__(self, width: int, maps: Literal["finest", "all"] = "finest") -> None:
+    def __init__(self, width: int, maps: Literal["finest", "all"] = "finest", enlarging: Enlarging = "nearest") -> None:
         super().__init__()
         channels = [width << branch for branch in range(4)]
         outputs = 4 if maps == "all" else 1
@@ -86,11 +97,11 @@ class HRNet(Backbone):
         self.transition1 = nn.ModuleList(
             [_convolution(256, channels[0], stride=1), nn.Sequential(_downwards(256, channels[1]))]
         )
-        self.stage2 = _stage(channels[:2], MODULES[0], outputs=2)
+        self.stage2 = _stage(channels[:2], MODULES[0], 2, enlarging)
         self.transition2 = _transition(channels[:3])
-        self.stage3 = _stage(channels[:3], MODULES[1], outputs=3)
+        self.stage3 = _stage(channels[:3], MODULES[1], 3, enlarging)
         self.transition3 = _transition(channels)
-        self.stage4 = _stage(channels, MODULES[2], outputs)
+        self.stage4 = _stage(channels, MODULES[2], outputs, enlarging)
         self.apply(_initialise)
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -114,10 +125,10 @@ def _transition(channels: Sequence[int]) -> nn.ModuleList:
     return nn.ModuleList([*kept, nn.Sequential(_downwards(channels[-2], channels[-1]))])
 
 
-def _stage(channels: Sequence[int], modules: int, outputs: int) -> nn.Sequential:
+def _stage(channels: Sequence[int], modules: int, outputs: int, enlarging: Enlarging) -> nn.Sequential:
     """`modules` exchanges in a row, of which only the last may leave branches out."""
     return nn.Sequential(
-        *(Exchange(channels, outputs if index == modules - 1 else len(channels)) for index in range(modules))
+        *(Exchange(channels, outputs if index == modules - 1 else len(channels), enlarging) for index in range(modules))
     )
 
 
@@ -126,11 +137,16 @@ def _initialise(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
-def hrnet(width: int, maps: Literal["finest", "all"] = "finest", pretrained: bool = False) -> HRNet:
+def hrnet(
+    width: int,
+    maps: Literal["finest", "all"] = "finest",
+    enlarging: Enlarging = "nearest",
+    pretrained: bool = False,
+) -> HRNet:
     """HRNet-w18, w32 or w48. Raises PosecliError for `pretrained`: no weights are published with a hash."""
     if pretrained:
         raise PosecliError(
             "hrnet: no weights are published with a hash, so pretrained=true cannot be had; "
             "bring a checkpoint with `posecli import mmpose` and start from it with --init"
         )
-    return HRNet(width, maps)
+    return HRNet(width, maps, enlarging)

@@ -17,15 +17,17 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from golden_rule import golden_input, golden_state, import_state
+from golden_rule import golden_input, golden_state, import_state, normal
 from torch import Tensor
 
 from posecli import geometry
 from posecli.batch import Batch, collate
 from posecli.checkpoint import count_parameters, open_model
+from posecli.config import Experiment, find_config, layers_of, validate
 from posecli.datasets.coco import coco_dataset
 from posecli.images import read_image
 from posecli.losses.simcc import DiscreteKL
+from posecli.skeleton import house_skeleton
 from posecli.transforms import CropTransform
 from posecli.types import Dataset, People, Sample
 from posecli_topdown.model import TopDown
@@ -217,3 +219,29 @@ def test_losses_and_gradients(reference: Reference, coco: Dataset) -> None:
     assert errors.max() <= 1e-2, list(norms)[errors.argmax()]
     assert np.linalg.norm(ours) == pytest.approx(reference.facts["grad_norm_total"], rel=1e-3)
     model.zero_grad(set_to_none=True)
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_hrnetv2_comes_over(tmp_path: Path, older: bool) -> None:
+    """Of its head 0.x numbers the layers through, 1.x does not: the same tensors, in the same places."""
+    config = "topdown/wflw/hrnetv2-w18"
+    model = validate(Experiment, layers_of(find_config(config))).model.build(house_skeleton("wflw"))
+    state = {name: golden_tensor(name, value) for name, value in model.state_dict().items()}
+    state = {name: value for name, value in state.items() if not name.startswith("normalize")}
+    theirs = state
+    if older:
+        numbered = {
+            "head.conv_layers.": "keypoint_head.final_layer.",
+            "head.final_layer.": "keypoint_head.final_layer.3.",
+        }
+        theirs = {
+            next((new + name[len(old) :] for old, new in numbered.items() if name.startswith(old)), name): value
+            for name, value in state.items()
+        }
+    opened, _, _ = open_model(import_state(theirs, tmp_path, "--config", config, "--skeleton", "wflw", older=older))
+    loaded = opened.state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in state.items() if "num_batches" not in name)
+
+
+def golden_tensor(name: str, value: Tensor) -> Tensor:
+    return torch.from_numpy(normal(name, value.shape).astype(np.float32)) if value.is_floating_point() else value
