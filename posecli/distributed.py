@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 from torch import distributed as ranks
 
 from posecli.console import STOPPED, PosecliError, RunFailed
+
+GRACE = 3.0  # seconds that a rank which lost another stays, and the one that failed may end before it
 
 
 def launched() -> bool:
@@ -59,13 +62,15 @@ def leave() -> None:
 def parting() -> Iterator[None]:
     """Part from the other ranks when the block ends, however it ends.
 
-    Raises RunFailed where this rank waited for another that has gone, and that has said itself why.
+    Raises RunFailed where this rank waited for another that has gone, and that has said itself why; a little later, so
+    that its exit code is not taken for that of the job.
     """
     try:
         yield
     except RuntimeError as error:
         if not (joined() and _tells_of_a_lost_rank(error)):
             raise
+        time.sleep(GRACE)
         raise RunFailed("another process of this job has stopped, so this one does too") from error
     finally:
         leave()

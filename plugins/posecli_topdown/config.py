@@ -42,6 +42,9 @@ def augment_for(summary: DataSummary) -> tuple[Fields, list[str]]:
         fields = {"rotate": 180.0, "rotate_probability": 1.0}
         turned = "lie in all directions, rotated up to 180°"
     reasons = [f"rotation: instances {turned} (mean direction {summary.uprightness:.2f} of 1)"]
+    if summary.whole_pictures:
+        fields |= {"scale": [0.85, 1.15], "shift": 0.05}
+        reasons.append("moved by 5 % and scaled by 15 % at most: in a whole picture instances may be at the edge")
     if summary.flip_pairs is None:
         reasons.append("no flips: pairs are unknown; give `flip_pairs` in the category or in a skeleton file")
     else:

@@ -30,6 +30,8 @@ from posecli.skeleton import Skeleton
 from posecli.types import Array, BoolArray, Dataset, FloatArray, IntArray, People, SampleId
 
 Record = dict[str, Any]
+LENGTHS = ("head_size", "box_size")
+"""Fields of annotations, in pixels, by which errors are divided: Panoptic HandDB's and MPII's, AFLW's."""
 Keypoints = Callable[[Record], Sequence[float]]
 """The flat x1 y1 v1 x2 … of one annotation, 3 K numbers."""
 
@@ -233,7 +235,7 @@ def read_people(table: CocoFile, joints: int, keypoints: Keypoints) -> tuple[Peo
         "annotation_id": _identities(table),
         "category": _column(table, "category_id", np.int64, 1),
         **_crowd_index(table),
-        **_head_size(table),
+        **_lengths(table),
         **_own_columns(table),
         **read_motion(table.path, table.annotations, joints, table.more),
     }
@@ -341,11 +343,10 @@ def _crowd_index(table: CocoFile) -> dict[str, Array]:
     return {"crowd_index": values[table.samples]}
 
 
-def _head_size(table: CocoFile) -> dict[str, Array]:
-    """How large each head is in pixels, where the file says it, as Panoptic HandDB's do; NaN for others in it."""
-    if all(record.get("head_size") is None for record in table.annotations):
-        return {}
-    return {"head_size": _column(table, "head_size", np.float64, np.nan)}
+def _lengths(table: CocoFile) -> dict[str, Array]:
+    """The lengths in pixels that the file states, NaN where an annotation has none."""
+    stated = [key for key in LENGTHS if any(record.get(key) is not None for record in table.annotations)]
+    return {key: _column(table, key, np.float64, np.nan) for key in stated}
 
 
 def _own_columns(table: CocoFile) -> dict[str, Array]:

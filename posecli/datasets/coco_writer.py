@@ -9,6 +9,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from posecli.datasets.coco import LENGTHS
 from posecli.datasets.coco_motion import NUMBERS, action_records, camera_numbers, camera_records, motion_fields
 from posecli.datasets.coco_skeleton import known_skeleton, to_fields
 from posecli.datasets.hand_columns import COLUMNS as HAND_COLUMNS
@@ -19,7 +20,7 @@ from posecli.geometry import box_areas, keypoint_boxes
 from posecli.types import Array, Dataset, FloatArray, IntArray
 
 Record = dict[str, Any]
-WRITTEN = ("annotation_id", "area", "category", "crowd", "crowd_index", "head_size", "keypoints_3d")
+WRITTEN = ("annotation_id", "area", "category", "crowd", "crowd_index", "keypoints_3d", *LENGTHS)
 FIELDS = ("id", "image_id", "category_id", "bbox", "iscrowd", "num_keypoints", "keypoints", "segmentation")
 
 
@@ -109,7 +110,7 @@ def annotation_records(dataset: Dataset) -> Iterator[Record]:
         strict=True,
     )
     more, hands = motion_fields(people), hand_fields(people)
-    heads = people.extra.get("head_size", np.full(len(people), np.nan)).tolist()
+    lengths = {name: people.extra[name].tolist() for name in LENGTHS if name in people.extra}
     own = {name: people.extra[name].tolist() for name in own_columns(dataset)}
     for row, (identity, sample, category, box, area, crowd, count) in enumerate(columns):
         yield {
@@ -121,7 +122,7 @@ def annotation_records(dataset: Dataset) -> Iterator[Record]:
             "iscrowd": int(crowd),
             "num_keypoints": count,
             "keypoints": _plain(flat[row]),
-            **({"head_size": round(heads[row], 6)} if np.isfinite(heads[row]) else {}),
+            **{name: round(values[row], 6) for name, values in lengths.items() if np.isfinite(values[row])},
             **(next(more) if more else {}),
             **(next(hands) if hands else {}),
             **{name: values[row] for name, values in own.items()},

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -26,10 +27,10 @@ from posecli.datasets.coco import (
     read_json,
     sort_annotations,
 )
-from posecli.datasets.coco_columns import UNFIT, column, unfit
+from posecli.datasets.coco_columns import UNFIT, unfit
 from posecli.geometry import box_areas
 from posecli.skeleton import Skeleton, house_skeleton
-from posecli.types import Array, Dataset
+from posecli.types import Dataset
 
 BODY_SHARE = 0.53  # of its box that a person covers
 SCALE = 200.0  # pixels of a box's side, for each unit of a `scale`
@@ -59,16 +60,10 @@ def known_dataset(
 
 @collection_paused()
 def square_dataset(path: Path, skeleton: str, images: Path | None = None, strict: bool = False) -> Dataset:
-    """Annotations with a `center` and a `scale`: their boxes are squares around it, 200 × scale pixels wide.
-
-    Where they have a `box_size` in pixels, as AFLW's have, it is a column, by which `nme:box_size` divides.
-    """
+    """Annotations with a `center` and a `scale`: their boxes are squares around it, 200 × scale pixels wide."""
     table = known_table(path, skeleton, strict)
     table = _edited(table, _with_square, "has a center that is not two numbers or a scale that is none")
-    dataset = _built(table, skeleton, images)
-    if not any("box_size" in record for record in table.annotations):
-        return dataset
-    return _with_column(dataset, "box_size", column(table.path, table.annotations, "box_size", np.float64, np.nan))
+    return _built(table, skeleton, images)
 
 
 @collection_paused()
@@ -85,13 +80,12 @@ def jhmdb_dataset(path: Path, images: Path | None = None, strict: bool = False) 
 def posetrack18_dataset(path: Path, images: Path | None = None, strict: bool = False) -> Dataset:
     """PoseTrack18: people in films, with the regions to ignore.
 
-    `head_size` in pixels, a column, is 0.6 of the head box's diagonal.
+    `head_size` in pixels is 0.6 of the head box's diagonal.
     """
     table = known_table(path, "posetrack18", strict)
     pictures = [_with_regions(table, index, record) for index, record in enumerate(table.images)]
-    dataset = _built(dataclasses.replace(table, images=pictures), "posetrack18", images)
-    sizes = [_head_size(table, record) for record in table.annotations]
-    return _with_column(dataset, "head_size", np.array(sizes, dtype=np.float64))
+    table = _edited(table, _with_head_size, "has a bbox_head that is not four numbers")
+    return _built(dataclasses.replace(table, images=pictures), "posetrack18", images)
 
 
 @collection_paused()
@@ -180,10 +174,6 @@ def with_body_areas(dataset: Dataset) -> Dataset:
     return dataclasses.replace(dataset, people=people, notes=(*dataset.notes, note))
 
 
-def _with_column(dataset: Dataset, name: str, values: Array) -> Dataset:
-    return dataclasses.replace(dataset, people=dataset.people.with_extra(**{name: values}))
-
-
 # --- annotations ------------------------------------------------------------------------------------------------------
 
 
@@ -237,12 +227,8 @@ def _with_regions(table: CocoFile, index: int, picture: Record) -> Record:
     return {**picture, "ignore": [*(region for region in regions if len(region) >= 6), *chain(*map(outlines, hidden))]}
 
 
-def _head_size(table: CocoFile, record: Record) -> float:
-    """In pixels; NaN where the head has no box."""
-    try:
-        _, _, width, height = record.get("bbox_head") or (np.nan,) * 4
-        return float(HEAD_SHARE * np.hypot(width, height))
-    except UNFIT as error:
-        raise PosecliError(
-            f"{table.path}: annotation {record['id']} has a bbox_head that is not four numbers"
-        ) from error
+def _with_head_size(record: Record) -> Record:
+    if not record.get("bbox_head"):
+        return record
+    _, _, width, height = record["bbox_head"]
+    return {**record, "head_size": HEAD_SHARE * math.hypot(width, height)}
