@@ -101,6 +101,30 @@ def test_files_are_told_apart_and_checked(shared: Path, name: str, kind: str) ->
     assert check(file, decode=False)[0].faults == faults
 
 
+@pytest.mark.parametrize(
+    ("names", "fields", "kind", "note"),
+    [
+        (house_skeleton("jhmdb").names, {}, "jhmdb", "all its names, in their order"),
+        (house_skeleton("jhmdb").names[::-1], {}, "coco", "in another order"),
+        (("nose", "belly", "tail"), {}, "coco", "an animal with a belly"),
+        (house_skeleton("ap10k").names, {"name": "tiger"}, "coco", "AP-10K has tigers with front paws too"),
+        (house_skeleton("atrw").names, {"name": "tiger"}, "atrw", "ATRW's own"),
+        (house_skeleton("animal_kingdom").names, {"upper_body_ids": [0], "flip_pairs": [[1, 2]]}, "animal-kingdom", ""),
+        (house_skeleton("animal_kingdom").names, {"flip_pairs": [[1, 2]]}, "coco", "as posecli writes it"),
+        (("belly", "a]b", "c"), {}, "coco", "a bracket in a name"),
+        ((), {}, "wflw", "98 keypoints without names"),
+        (("a",), {}, "coco", "98 keypoints, and names"),
+    ],
+)
+def test_user_s_files_stay_coco(tmp_path: Path, names: tuple[str, ...], fields: Any, kind: str, note: str) -> None:
+    """A word that a published set has too makes no published set of a file."""
+    file = write(tmp_path, 98, {"num_keypoints": 98})
+    document = json.loads(file.read_text())
+    document["categories"] = [{"id": 1, "name": "it", "keypoints": list(names), **fields}]
+    file.write_text(json.dumps(document, indent=2))
+    assert coco_like(file).name == kind, note
+
+
 @pytest.mark.parametrize("kind", [AnimalPoseConfig, Horse10Config, MacaqueConfig, DeepFashionConfig, HumanArtConfig])
 def test_plain_coco_gives_the_same(shared: Path, kind: type[KnownKeypointsConfig]) -> None:
     """Their files name their keypoints, by which the shipped skeleton is found."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import mmap
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from posecli.console import PosecliError
 from posecli.datasets.config import (
@@ -17,6 +18,7 @@ from posecli.datasets.config import (
     DeepLabCutConfig,
     DeepPoseKitConfig,
     InterHandConfig,
+    KnownKeypointsConfig,
     LspConfig,
     MhpConfig,
     MpiiConfig,
@@ -37,42 +39,44 @@ from posecli.datasets.known_config import (
     PoseTrack18Config,
     WflwConfig,
 )
+from posecli.datasets.known_sets import names_alike
 from posecli.datasets.published_crowds import mhp_folder
+from posecli.skeleton import house_skeleton
 
 Found = tuple[StoredDatasetConfig, StoredDatasetConfig, str]
-NAMED = rb'"keypoints"\s*:\s*\[\s*"'
-"""A list of names, in a category; without one only the number of keypoints tells what they are."""
-OURS = b'"flip_pairs"'
-
-
-class Words(NamedTuple):
-    """What stands in the annotation files of one dataset only, as regular expressions."""
-
-    config: type[StoredDatasetConfig]
-    found: tuple[bytes, ...]
-    absent: tuple[bytes, ...] = (OURS,)  # files that posecli wrote state their flip pairs, and are COCO's
-
-
-OWN_WORDS = [
-    Words(CocoWholeBodyConfig, (b'"lefthand_kpts"',)),
-    Words(CrowdPoseConfig, (b'"crowdIndex"',)),
-    Words(AicConfig, (b'"Right Shoulder"', b'"Head top"')),
-    Words(AicConfig, (b'"human_annotations"', b'"keypoint_annotations"')),
-    Words(OcHumanConfig, (b'"keypoint_visible"', b'"others_occluded"')),
-    Words(MhpConfig, (b'"Right-ankle"', b'"Upper-neck"')),
-    Words(MpiiConfig, (b'"joints_vis"',)),
-    Words(MpiiTrbConfig, (b'"medial_right_bow"',)),
-    Words(PoseTrack18Config, (b'"bbox_head"',)),
-    Words(JhmdbConfig, (b'"belly"',)),
-    Words(AnimalKingdomConfig, (b'"Head_Mid_Top"', b'"upper_body_ids"'), ()),
-    Words(AtrwConfig, (b'"tiger"', b'"right_front_paw"')),
-    Words(DeepFashion2Config, (b'"pair_id"', b'"style"')),
-    Words(AflwConfig, (b'"box_size"',), (OURS, NAMED)),
-    *(
-        Words(config, (rb'"num_keypoints"\s*:\s*%d\b' % count,), (OURS, NAMED))
-        for config, count in ((Face300WConfig, 68), (WflwConfig, 98), (CofwConfig, 29), (LapaConfig, 106))
-    ),
+NAMES = re.compile(rb'"keypoints"\s*:\s*(\[\s*"[^\]]*\])')
+COUNT = re.compile(rb'"num_keypoints"\s*:\s*(\d+)')
+OURS = b'"flip_pairs"'  # files that posecli wrote state their flip pairs, and are COCO's whatever they were before
+OWN_WORDS: list[tuple[type[StoredDatasetConfig], tuple[bytes, ...]]] = [
+    (CocoWholeBodyConfig, (b'"lefthand_kpts"',)),
+    (CrowdPoseConfig, (b'"crowdIndex"',)),
+    (AicConfig, (b'"Right Shoulder"', b'"Head top"')),
+    (AicConfig, (b'"human_annotations"', b'"keypoint_annotations"')),
+    (OcHumanConfig, (b'"keypoint_visible"', b'"others_occluded"')),
+    (MhpConfig, (b'"Right-ankle"', b'"Upper-neck"')),
+    (MpiiConfig, (b'"joints_vis"',)),
+    (MpiiTrbConfig, (b'"medial_right_bow"',)),
+    (PoseTrack18Config, (b'"bbox_head"', b'"vid_id"')),
+    (DeepFashion2Config, (b'"pair_id"', b'"style"')),
 ]
+"""What stands only in the annotation files of these datasets."""
+OWN_NAMES: list[tuple[type[KnownKeypointsConfig], bytes]] = [
+    (JhmdbConfig, b'"belly"'),
+    (AtrwConfig, b'"right_front_paw"'),
+    (AnimalKingdomConfig, b'"upper_body_ids"'),
+]
+"""What stands in the files of these, and in others': they are told by their keypoints' names, all of them."""
+UNNAMED: dict[int, type[StoredDatasetConfig]] = {
+    19: AflwConfig,
+    29: CofwConfig,
+    68: Face300WConfig,
+    98: WflwConfig,
+    106: LapaConfig,
+}
+"""Faces: no category names their keypoints, their number tells what they are."""
+WORDS = re.compile(
+    b"|".join({OURS, *(word for _, words in OWN_WORDS for word in words), *(word for _, word in OWN_NAMES)})
+)
 VAL = 0.2  # share of the pictures held out where the data brings no split of its own
 
 
@@ -117,14 +121,37 @@ def coco_like(file: Path) -> StoredDatasetConfig:
     """
     if file.name.endswith("_data.json") and file.with_name(file.name.replace("_data.json", "_joint_3d.json")).is_file():
         return InterHandConfig(path=file)
-    if file.stat().st_size:
-        with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            for config, found, absent in OWN_WORDS:
-                if all(re.search(word, content) for word in found) and not any(
-                    re.search(word, content) for word in absent
-                ):
-                    return config(path=file)
-    return CocoConfig(path=file)
+    if not file.stat().st_size:
+        return CocoConfig(path=file)
+    with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return _told_by_words(content, file) or _told_by_keypoints(content, file) or CocoConfig(path=file)
+
+
+def _told_by_words(content: mmap.mmap, file: Path) -> StoredDatasetConfig | None:
+    """Looks through the file once, which may be large."""
+    found = {match.group() for match in WORDS.finditer(content)}
+    if OURS not in found:
+        for config, words in OWN_WORDS:
+            if found.issuperset(words):
+                return config(path=file)
+    for known, word in OWN_NAMES:
+        if word in found and (OURS not in found or word == b'"upper_body_ids"') and _has_names_of(known, content):
+            return known(path=file)
+    return None
+
+
+def _has_names_of(config: type[KnownKeypointsConfig], content: mmap.mmap) -> bool:
+    named = NAMES.search(content)
+    try:
+        return named is not None and names_alike(json.loads(named[1]), house_skeleton(config.skeleton).names)
+    except ValueError:
+        return False  # a name with a bracket in it
+
+
+def _told_by_keypoints(content: mmap.mmap, file: Path) -> StoredDatasetConfig | None:
+    count = COUNT.search(content)
+    config = None if count is None else UNNAMED.get(int(count[1]))
+    return None if config is None or NAMES.search(content) else config(path=file)
 
 
 def _split(config: StoredDatasetConfig, seed: int, reason: str) -> Found:

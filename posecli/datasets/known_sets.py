@@ -139,15 +139,19 @@ def all_categories(categories: list[Record], annotations: Sequence[Record]) -> l
 
 def _check_names(file: Path, categories: Sequence[Record], skeleton: Skeleton) -> None:
     """Raise PosecliError where a category names other keypoints than the skeleton's, or in another order."""
-    wanted = [_plain(name) for name in skeleton.names]
     for category in categories:
         names = [str(name) for name in category.get("keypoints") or skeleton.names]
         numbered = len(names) == len(skeleton) and all(name.isdigit() for name in names)
-        if not numbered and [_plain(name) for name in names] != wanted:
+        if not numbered and not names_alike(names, skeleton.names):
             raise PosecliError(
                 f"{file}: its keypoints are {', '.join(names)}; the dataset {skeleton.name!r} has "
                 f"{', '.join(skeleton.names)}. Read it as coco instead"
             )
+
+
+def names_alike(some: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether both name the same keypoints in the same order, however they are spelled."""
+    return [_plain(str(name)) for name in some] == [_plain(str(name)) for name in others]
 
 
 def _plain(name: str) -> str:
