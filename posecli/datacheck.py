@@ -21,7 +21,7 @@ import numpy as np
 from posecli import console
 from posecli.console import PosecliError
 from posecli.conversion import picture_names
-from posecli.datasets.coco import LENGTHS, collection_paused, outlines, parse_json
+from posecli.datasets.coco import collection_paused, outlines, parse_json
 from posecli.datasets.coco_columns import can_read
 from posecli.datasets.coco_motion import NUMBERS
 from posecli.datasets.coco_skeleton import find_sidecar, from_fields, read_skeleton, to_fields
@@ -42,7 +42,7 @@ Record = dict[str, Any]
 Level = Literal["fault", "note"]
 TOLERANCE = 1.0  # pixels by which rounding may push a point or a box over the edge
 EXAMPLES = 3
-COUNTED = ("area", "iscrowd", "num_keypoints", *LENGTHS)  # numbers that scores read beside the geometry
+COUNTED = ("area", "iscrowd", "num_keypoints")  # what COCO's evaluation reads of an annotation beside its geometry
 
 
 @dataclass(frozen=True)

@@ -318,7 +318,7 @@ def _write(pool: str, chosen: Sequence[int], draw: Callable[[int], Panel], out: 
             except UnreadableImage as error:
                 skipped.append(str(error))
                 continue
-            plain = re.sub(r"[^\w.-]", "_", panel.name)[-80:]
+            plain = re.sub(r"[^\w.-]", "_", panel.name)[-LONGEST_NAME:]  # at most 4 bytes a character
             pictures.append(out / f"{len(pictures) + 1:03d}-{plain}.jpg")
             write_bytes(pictures[-1], encode(panel.image, ".jpg"))
             kept.append(dataclasses.replace(panel, image=_shrunk(panel.image)))

@@ -194,6 +194,18 @@ def test_pages_and_choice(tmp_path: Path) -> None:
     assert names(show_labels(samples, tmp_path / "named", Choice(names=("11", "3")))) == ["3", "11"]
 
 
+def test_long_names_are_cut(folder: Path, tmp_path: Path) -> None:
+    """A name that its folder allows may be too long with what is put before and after it."""
+    document = json.loads((folder / "train.json").read_text())
+    document["images"] = document["images"][:1]
+    picture = folder / "images" / Path(document["images"][0]["file_name"]).name
+    document["images"][0]["file_name"] = "猫" * 80 + picture.suffix
+    (tmp_path / document["images"][0]["file_name"]).write_bytes(picture.read_bytes())
+    (tmp_path / "long.json").write_text(json.dumps(document))
+    shown = show_labels(labelled_data(tmp_path / "long.json"), tmp_path / "out", Choice())
+    assert names(shown) == ["猫" * 40]
+
+
 def names(shown: Shown) -> list[str]:
     """What the pictures are named after, in the order of their numbers."""
     return [path.stem.partition("-")[2] for path in shown.pictures]

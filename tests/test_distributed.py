@@ -16,7 +16,7 @@ from torch import Tensor
 from posecli import console, distributed
 from posecli.commands.train import _experiment, _without_nproc
 from posecli.commands.train import train as train_command
-from posecli.console import PosecliError
+from posecli.console import PosecliError, RunFailed
 
 TINY = Path(__file__).parent / "tiny.py"
 TALK = """
@@ -53,6 +53,20 @@ def assert_close(first: dict[str, Tensor], second: dict[str, Tensor], tolerance:
     assert first.keys() == second.keys()
     worst = {name: (first[name].double() - second[name].double()).abs().max().item() for name in first}
     assert max(worst.values()) <= tolerance, worst
+
+
+def test_a_rank_that_lost_another_ends_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchrun takes the exit code of whoever ends first for that of the job."""
+    waits: list[float] = []
+    monkeypatch.setattr(distributed, "joined", lambda: True)
+    monkeypatch.setattr(distributed, "leave", lambda: None)
+    monkeypatch.setattr(distributed.time, "sleep", waits.append)
+    with pytest.raises(RunFailed, match="another process of this job has stopped"), distributed.parting():
+        raise RuntimeError("Connection closed by peer")
+    assert waits == [distributed.GRACE]
+    with pytest.raises(RuntimeError, match="its own fault"), distributed.parting():
+        raise RuntimeError("its own fault")
+    assert waits == [distributed.GRACE]
 
 
 def test_who_starts_several_processes_leaves_the_talking_to_them(

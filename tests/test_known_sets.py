@@ -89,7 +89,10 @@ def test_sample_files(
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        (name, {"300vw": "300w", "300wlp": "300w"}.get(kind.name, kind.name))  # told by 68 points, and read alike
+        (
+            name,
+            {"300wlp": "300w", "300vw": "coco"}.get(kind.name, kind.name),
+        )  # 68 points of a face, read alike; a person
         for kind, name, *_ in FILES
         if kind not in (AnimalPoseConfig, Horse10Config, MacaqueConfig, DeepFashionConfig, HumanArtConfig)
     ],
@@ -97,7 +100,7 @@ def test_sample_files(
 def test_files_are_told_apart_and_checked(shared: Path, name: str, kind: str) -> None:
     file = shared / SAMPLES / name
     assert coco_like(file).name == kind
-    faults = 1 if kind == "posetrack18" else 0  # somebody's keypoint lies outside the picture
+    faults = 1 if kind in ("posetrack18", "coco") else 0  # a keypoint outside the picture; nothing names the keypoints
     assert check(file, decode=False)[0].faults == faults
 
 
@@ -112,8 +115,9 @@ def test_files_are_told_apart_and_checked(shared: Path, name: str, kind: str) ->
         (house_skeleton("animal_kingdom").names, {"upper_body_ids": [0], "flip_pairs": [[1, 2]]}, "animal-kingdom", ""),
         (house_skeleton("animal_kingdom").names, {"flip_pairs": [[1, 2]]}, "coco", "as posecli writes it"),
         (("belly", "a]b", "c"), {}, "coco", "a bracket in a name"),
-        ((), {}, "wflw", "98 keypoints without names"),
-        (("a",), {}, "coco", "98 keypoints, and names"),
+        ((), {"name": "face"}, "wflw", "98 keypoints of a face without names"),
+        ((), {"name": "beetle"}, "coco", "98 keypoints of something else"),
+        (("a",), {"name": "face"}, "coco", "98 keypoints, and names"),
     ],
 )
 def test_user_s_files_stay_coco(tmp_path: Path, names: tuple[str, ...], fields: Any, kind: str, note: str) -> None:
@@ -308,6 +312,7 @@ FAULTS = [
     (HalpeConfig, 17, {}, "17 keypoints, its category names 136", "another set's file"),
     (HalpeConfig, 136, {"keypoints": 3}, "keypoints that are no list", "a number"),
     (HumanArtConfig, 17, {}, None, "17 of 17"),
+    (AflwConfig, 19, {"box_size": [56, 56]}, None, "no number is no length"),
 ]
 
 
@@ -321,6 +326,34 @@ def test_what_cannot_be_read_is_said(
         return
     with pytest.raises(PosecliError, match=message):
         config.build()
+
+
+@pytest.mark.parametrize("value", [[56, 56], "small", None, {"a": 1}])
+def test_a_user_s_own_field_is_no_length(tmp_path: Path, value: Any) -> None:
+    """`box_size` and `head_size` are not COCO's: whatever a user keeps there, the file is read."""
+    file = write(tmp_path, 3, {"box_size": value, "head_size": value}, {"head_size": 7})
+    document = json.loads(file.read_text())
+    document["categories"] = [{"id": 1, "name": "it", "keypoints": ["a", "b", "c"]}]
+    file.write_text(json.dumps(document))
+    extra = coco_dataset(file).people.extra
+    assert "box_size" not in extra
+    assert np.array_equal(extra["head_size"], [np.nan, 7], equal_nan=True)
+    assert not any(finding.rule.startswith("D2") for finding in check(file, decode=False)[0].findings.values())
+
+
+def test_categories_that_are_no_lists_are_none(tmp_path: Path) -> None:
+    file = write(tmp_path, 15, {})
+    document = json.loads(file.read_text())
+    document["categories"][0]["keypoints"] = 17
+    file.write_text(json.dumps(document))
+    assert len(JhmdbConfig(path=file).build()) == 1
+
+
+def test_people_in_pictures_with_regions_are_judged(tmp_path: Path) -> None:
+    regions = {"ignore_regions_x": [[0, 20, 20]], "ignore_regions_y": [[0, 0, 9]]}
+    file = write(tmp_path, 17, {"keypoints": 5}, **regions)
+    with pytest.raises(PosecliError, match="annotation 1 has keypoints, a segmentation or a bbox that are no lists"):
+        PoseTrack18Config(path=file).build()
 
 
 def test_21_keypoints_must_be_there(tmp_path: Path) -> None:
@@ -403,6 +436,7 @@ def test_data_is_scored_as_the_field_does(shared: Path) -> None:
     file = shared / SAMPLES / "wflw/test_wflw.json"
     free, reasons = experiment_for(layers_of("topdown/custom"), file)
     assert free.eval.metrics == ("nme:60,72",)
+    assert "read as wflw" in reasons[0]
     assert reasons[-1] == "metrics: nme:60,72, by which such data is scored"
     stated, _ = experiment_for(layers_of("topdown/custom", ["eval.metrics=[epe]"]), file)
     assert stated.eval.metrics == ("epe",)

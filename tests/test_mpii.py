@@ -447,7 +447,7 @@ def test_sides_of_a_folder_of_mpii(tmp_path: Path) -> None:
         ("mpii", "mpii_train.json"),
         ("mpii", "mpii_val.json"),
     ]
-    assert reason == "train on mpii_train.json, score on mpii_val.json"
+    assert reason == "train on mpii_train.json, score on mpii_val.json, read as mpii"
 
 
 def test_a_results_file_is_scored(posecli: Run, tmp_path: Path) -> None:

@@ -190,13 +190,15 @@ def test_all_maps_are_stacked() -> None:
     """HRNetV2's head, written out."""
     torch.manual_seed(0)
     head = StackedHead((3, 4, 5), 2).eval()
+    torch.nn.init.normal_(head.final_layer.bias)  # type: ignore[arg-type]
     maps = [torch.randn(2, c, 16 // s, 24 // s) for c, s in ((3, 1), (4, 2), (5, 4))]
     bilinear = partial(F.interpolate, size=(16, 24), mode="bilinear", align_corners=False)
     stacked = torch.cat([maps[0], bilinear(maps[1]), bilinear(maps[2])], dim=1)
     convolution, norm, _ = head.conv_layers
     mixed = torch.einsum("oc,bchw->bohw", convolution.weight[..., 0, 0], stacked) + convolution.bias[:, None, None]  # type: ignore[index, operator]
     mixed = torch.relu(norm(mixed))
-    expected = torch.einsum("oc,bchw->bohw", head.final_layer.weight[..., 0, 0], mixed) + 0
+    expected = torch.einsum("oc,bchw->bohw", head.final_layer.weight[..., 0, 0], mixed)
+    expected = expected + head.final_layer.bias[:, None, None]  # type: ignore[index]
     torch.testing.assert_close(head(maps), expected)
 
 

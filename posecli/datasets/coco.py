@@ -344,9 +344,16 @@ def _crowd_index(table: CocoFile) -> dict[str, Array]:
 
 
 def _lengths(table: CocoFile) -> dict[str, Array]:
-    """The lengths in pixels that the file states, NaN where an annotation has none."""
-    stated = [key for key in LENGTHS if any(record.get(key) is not None for record in table.annotations)]
-    return {key: _column(table, key, np.float64, np.nan) for key in stated}
+    """The lengths in pixels that annotations state, NaN where one has none.
+
+    Not COCO's fields, so in other files they may be something else: what is no number is none here.
+    """
+    values = {key: [record.get(key) for record in table.annotations] for key in LENGTHS}
+    return {
+        key: np.array([value if isinstance(value, int | float) else np.nan for value in column], np.float64)
+        for key, column in values.items()
+        if any(isinstance(value, int | float) for value in column)
+    }
 
 
 def _own_columns(table: CocoFile) -> dict[str, Array]:

@@ -211,7 +211,7 @@ def _skeleton(path: Path, stored: _Stored, override: str | None) -> tuple[Skelet
         parents = parents if told.parents is None else told.parents
         if told.partners is not None:
             partners, origin = told.partners, table
-    elif stored.names is not None and len(stored.names) == count:
+    elif stored.names is not None and len(set(stored.names)) == count:  # cut short, several may become one
         names = stored.names
     else:
         names = tuple(f"keypoint{number}" for number in range(1, count + 1))

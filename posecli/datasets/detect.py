@@ -45,7 +45,7 @@ from posecli.skeleton import house_skeleton
 
 Found = tuple[StoredDatasetConfig, StoredDatasetConfig, str]
 NAMES = re.compile(rb'"keypoints"\s*:\s*(\[\s*"[^\]]*\])')
-COUNT = re.compile(rb'"num_keypoints"\s*:\s*(\d+)')
+POINTS = re.compile(rb'"keypoints"\s*:\s*\[([^\]"]*\d[^\]"]*)\]')  # of the first annotation
 OURS = b'"flip_pairs"'  # files that posecli wrote state their flip pairs, and are COCO's whatever they were before
 OWN_WORDS: list[tuple[type[StoredDatasetConfig], tuple[bytes, ...]]] = [
     (CocoWholeBodyConfig, (b'"lefthand_kpts"',)),
@@ -73,9 +73,12 @@ UNNAMED: dict[int, type[StoredDatasetConfig]] = {
     98: WflwConfig,
     106: LapaConfig,
 }
-"""Faces: no category names their keypoints, their number tells what they are."""
+"""Faces: the category `face` names no keypoints, their number tells what they are."""
+FACE, BOX_SIZE = b'"face"', b'"box_size"'
 WORDS = re.compile(
-    b"|".join({OURS, *(word for _, words in OWN_WORDS for word in words), *(word for _, word in OWN_NAMES)})
+    b"|".join(
+        {OURS, FACE, BOX_SIZE, *(word for _, words in OWN_WORDS for word in words), *(word for _, word in OWN_NAMES)}
+    )
 )
 VAL = 0.2  # share of the pictures held out where the data brings no split of its own
 
@@ -124,19 +127,19 @@ def coco_like(file: Path) -> StoredDatasetConfig:
     if not file.stat().st_size:
         return CocoConfig(path=file)
     with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return _told_by_words(content, file) or _told_by_keypoints(content, file) or CocoConfig(path=file)
+        found = {match.group() for match in WORDS.finditer(content)}  # once through a file that may be large
+        config = _told_by_words(found, content) or _told_by_number(found, content) or CocoConfig
+        return config(path=file)
 
 
-def _told_by_words(content: mmap.mmap, file: Path) -> StoredDatasetConfig | None:
-    """Looks through the file once, which may be large."""
-    found = {match.group() for match in WORDS.finditer(content)}
+def _told_by_words(found: set[bytes], content: mmap.mmap) -> type[StoredDatasetConfig] | None:
     if OURS not in found:
         for config, words in OWN_WORDS:
             if found.issuperset(words):
-                return config(path=file)
+                return config
     for known, word in OWN_NAMES:
         if word in found and (OURS not in found or word == b'"upper_body_ids"') and _has_names_of(known, content):
-            return known(path=file)
+            return known
     return None
 
 
@@ -148,10 +151,13 @@ def _has_names_of(config: type[KnownKeypointsConfig], content: mmap.mmap) -> boo
         return False  # a name with a bracket in it
 
 
-def _told_by_keypoints(content: mmap.mmap, file: Path) -> StoredDatasetConfig | None:
-    count = COUNT.search(content)
-    config = None if count is None else UNNAMED.get(int(count[1]))
-    return None if config is None or NAMES.search(content) else config(path=file)
+def _told_by_number(found: set[bytes], content: mmap.mmap) -> type[StoredDatasetConfig] | None:
+    """A set of faces, by how many keypoints the first annotation has."""
+    points = POINTS.search(content) if FACE in found else None
+    config = None if points is None else UNNAMED.get((points[1].count(b",") + 1) // 3)
+    if config is None or NAMES.search(content) or (config is AflwConfig and BOX_SIZE not in found):
+        return None
+    return config
 
 
 def _split(config: StoredDatasetConfig, seed: int, reason: str) -> Found:
@@ -159,7 +165,12 @@ def _split(config: StoredDatasetConfig, seed: int, reason: str) -> Found:
         config.model_copy(update={"split": SplitConfig(side=side, val=VAL, seed=seed)}) for side in ("train", "val")
     ]
     shares = f"{1 - VAL:.0%} of its pictures to train and {VAL:.0%} to score, drawn by seed {seed}"
-    return sides[0], sides[1], f"{reason}: {shares}"
+    return sides[0], sides[1], f"{reason}{_read_as(config)}: {shares}"
+
+
+def _read_as(config: StoredDatasetConfig) -> str:
+    """The set that an annotation file was told to be; nothing for plain COCO."""
+    return f", read as {config.name}" if isinstance(config, KnownKeypointsConfig | CocoWholeBodyConfig) else ""
 
 
 def _interhand(path: Path, seed: int) -> Found | None:
@@ -189,7 +200,8 @@ def _pair(path: Path, seed: int) -> Found | None:
     for folder in (path, path / "annotations"):
         train, val = _named(folder, "train"), _named(folder, "val") or _named(folder, "test")
         if train is not None and val is not None:
-            return coco_like(train), coco_like(val), f"train on {train.name}, score on {val.name}"
+            sides = coco_like(train), coco_like(val)
+            return *sides, f"train on {train.name}, score on {val.name}{_read_as(sides[0])}"
     return None
 
 

@@ -189,7 +189,7 @@ class AtrwConfig(PlainSetConfig):
 
 
 class Horse10Config(PlainSetConfig):
-    """Horse-10: horses seen from the side, 22 keypoints; `pck@0.2` and `nme:0,1`, nose to eye."""
+    """Horse-10: horses seen from the side, 22 keypoints; `pck@0.3` and `nme:0,1`, nose to eye."""
 
     name: ClassVar[str] = "horse10"
     skeleton: ClassVar[str] = "horse10"

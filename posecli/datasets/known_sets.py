@@ -140,7 +140,8 @@ def all_categories(categories: list[Record], annotations: Sequence[Record]) -> l
 def _check_names(file: Path, categories: Sequence[Record], skeleton: Skeleton) -> None:
     """Raise PosecliError where a category names other keypoints than the skeleton's, or in another order."""
     for category in categories:
-        names = [str(name) for name in category.get("keypoints") or skeleton.names]
+        stated = category.get("keypoints")
+        names = [str(name) for name in stated] if stated and isinstance(stated, list) else list(skeleton.names)
         numbered = len(names) == len(skeleton) and all(name.isdigit() for name in names)
         if not numbered and not names_alike(names, skeleton.names):
             raise PosecliError(
@@ -227,8 +228,13 @@ def _with_regions(table: CocoFile, index: int, picture: Record) -> Record:
             f"{table.path}: image {picture['id']} has ignore_regions_x and _y that are not lists of one length"
         ) from error
     first, last = np.searchsorted(table.samples, [index, index + 1])
-    hidden = [record for record in table.annotations[first:last] if not any((record.get("keypoints") or ())[2::3])]
-    return {**picture, "ignore": [*(region for region in regions if len(region) >= 6), *chain(*map(outlines, hidden))]}
+    own = table.annotations[first:last]
+    try:
+        hidden = [outlines(record) for record in own if not any(keypoints_of(record)[2::3])]
+    except UNFIT as error:
+        fault = "has keypoints, a segmentation or a bbox that are no lists"
+        raise unfit(table.path, own, lambda record: (keypoints_of(record)[2::3], outlines(record)), fault) from error
+    return {**picture, "ignore": [*(region for region in regions if len(region) >= 6), *chain(*hidden)]}
 
 
 def _with_head_size(record: Record) -> Record:
