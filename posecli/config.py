@@ -226,7 +226,9 @@ class TrainConfig(Config):
     eval_every: Positive = Field(10, description="epochs between two evaluations; the last epoch is always scored")
     save_every: Positive = Field(1, description="epochs between two checkpoints to resume from")
     keep: Positive = Field(1, description="how many checkpoints to resume from are kept")
-    best: str | None = Field(None, description="the score that picks best.safetensors; the first metric's by default")
+    best: str | None = Field(
+        None, description="the score that picks best.safetensors, the first by default; then the others"
+    )
 
 
 class EvalConfig(Config):

@@ -418,7 +418,7 @@ class Training:
         run = self.run
         run.scores = {score.name: score.value for score in scores}
         picked = pick(scores, self.config.best)
-        better = not run.best or is_better(picked, run.scores[picked.name], run.best.get(picked.name, math.nan))
+        better = not run.best or beats(scores, picked, run.best)
         if better:  # the file first: who is stopped in between scores again
             save_weights(self.best_file, run.algorithm.state_dict(), self._header(run.scores))
             run.best_name, run.best_epoch, run.best = picked.name, run.epoch, run.scores
@@ -648,6 +648,20 @@ def pick(scores: list[Score], name: str | None) -> Score:
         if score.name == name:
             return score
     raise PosecliError(f"train.best: no score named {name!r}; eval.metrics give {', '.join(s.name for s in scores)}")
+
+
+def beats(scores: list[Score], picked: Score, former: Mapping[str, float]) -> bool:
+    """Whether the scores are better than the former ones: by the one picked, where that is equal by the next ones.
+
+    A PCK that has reached 1 says nothing any more.
+    """
+    for score in (picked, *scores):
+        before = former.get(score.name, math.nan)
+        if is_better(score, score.value, before):
+            return True
+        if is_better(score, before, score.value):
+            return False
+    return False
 
 
 def is_better(score: Score, value: float, former: float) -> bool:

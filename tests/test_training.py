@@ -27,7 +27,7 @@ from posecli.devices import choose_device
 from posecli.metrics.metric import Metric, Score
 from posecli.optimization import Average, rate_factor
 from posecli.stopping import Stopped
-from posecli.training import is_better, pick, train
+from posecli.training import beats, is_better, pick, train
 from posecli.types import Dataset, People, SampleId
 
 Weights = dict[str, Tensor]
@@ -161,6 +161,27 @@ def test_average_follows_the_weights_and_steps_in_for_them() -> None:
 )
 def test_best_in_the_direction_of_the_score(higher: bool, value: float, former: float, better: bool) -> None:
     assert is_better(Score("x", value, higher), value, former) is better
+
+
+@pytest.mark.parametrize(
+    ("now", "former", "better", "note"),
+    [
+        ({"PCK": 1.0, "EPE": 2.9, "AUC": 0.5}, {"PCK": 1.0, "EPE": 3.6, "AUC": 0.9}, True, "the next one decides"),
+        ({"PCK": 1.0, "EPE": 3.6, "AUC": 0.9}, {"PCK": 1.0, "EPE": 3.6, "AUC": 0.5}, True, "and the one after it"),
+        ({"PCK": 0.9, "EPE": 1.0, "AUC": 1.0}, {"PCK": 1.0, "EPE": 3.6, "AUC": 0.5}, False, "the first one counts"),
+        ({"PCK": 1.0, "EPE": 3.6, "AUC": 0.5}, {"PCK": 1.0, "EPE": 3.6, "AUC": 0.5}, False, "the earlier one stays"),
+        (
+            {"PCK": math.nan, "EPE": 2.0, "AUC": 0.5},
+            {"PCK": math.nan, "EPE": 3.6, "AUC": 0.5},
+            True,
+            "unknown as before",
+        ),
+        ({"PCK": 0.1, "EPE": 2.0, "AUC": 0.5}, {}, True, "nothing to beat"),
+    ],
+)
+def test_the_others_decide_between_equals(now: dict, former: dict, better: bool, note: str) -> None:
+    scores = [Score(name, value, higher_is_better=name != "EPE") for name, value in now.items()]
+    assert beats(scores, scores[0], former) is better, note
 
 
 def test_the_named_score_decides() -> None:
