@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from posecli.config import DataConfig, Experiment, Fields, Layers, ModelConfig, dump, parse_setting, validate
+from posecli.config import (
+    DataConfig,
+    Experiment,
+    Fields,
+    Layers,
+    ModelConfig,
+    dump,
+    inline_yaml,
+    parse_setting,
+    validate,
+)
 from posecli.console import PosecliError
 from posecli.datasets.detect import detect_dataset
+from posecli.datasets.known_config import usual_metrics
 from posecli.plugins import catalog
+from posecli.skeleton import house_skeletons
 from posecli.summary import DataSummary
 from posecli.types import Dataset, FloatArray
 
@@ -41,7 +53,7 @@ def experiment_for(
     summary = dataclasses.replace(summarize(samples), input_size=_stated_size(layers))
     kind = _model_class(layers)
     model, model_reasons = kind.fields_for(summary)
-    scores, score_reason = eval_fields(summary, train.metrics)
+    scores, score_reason = eval_fields(summary, train.metrics or _usual_metrics(samples))
     merged = Layers()
     chosen = {"model": model, "train": train_fields(summary, kind.unit, processes), "eval": scores}
     merged.add(chosen, f"chosen from {data}")
@@ -51,7 +63,8 @@ def experiment_for(
     experiment = validate(Experiment, merged)
     if experiment.eval.metrics != tuple(scores["metrics"]):
         score_reason = f"metrics: {', '.join(experiment.eval.metrics)}, as stated"
-    return experiment, [reason, *model_reasons, schedule_reason(experiment, summary, processes), score_reason]
+    reasons = [reason, *model_reasons, *_stated(model, layers.fields.get("model"))]
+    return experiment, [*reasons, schedule_reason(experiment, summary, processes), score_reason]
 
 
 def _model_class(layers: Layers) -> type[ModelConfig]:
@@ -68,6 +81,31 @@ def _stated_size(layers: Layers) -> tuple[int, int] | None:
         case [int(width), int(height)]:
             return width, height
     return None
+
+
+def _stated(chosen: Fields, stated: object) -> list[str]:
+    """A sentence about what was chosen for the model but is stated otherwise; the reasons do not hold for these."""
+    kept = list(_stated_otherwise(chosen, stated))
+    return [f"as stated, and not as chosen: {', '.join(kept)}"] if kept else []
+
+
+def _stated_otherwise(chosen: Fields, stated: object, prefix: str = "") -> Iterator[str]:
+    if not isinstance(stated, dict):
+        return
+    for key, value in chosen.items():
+        if key not in stated or key == "input_size":  # of which its own reason says so
+            continue
+        if isinstance(value, dict):
+            yield from _stated_otherwise(value, stated[key], f"{prefix}{key}.")
+        elif stated[key] != value:
+            yield f"{prefix}{key} {inline_yaml(stated[key])}"
+
+
+def _usual_metrics(samples: Dataset) -> tuple[str, ...]:
+    """By which sets of these keypoints are scored, where the data, converted perhaps, has what they divide by."""
+    house = house_skeletons().get(samples.skeleton.name)
+    usual = usual_metrics(house.name) if house is not None and house.names == samples.skeleton.names else ()
+    return tuple(name for name in usual if "box_size" not in name or "box_size" in samples.people.extra)
 
 
 def _without_datasets(fields: Fields) -> Fields:

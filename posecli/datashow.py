@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +49,7 @@ SEEN_FROM = 100.0  # millimetres from the middle of a 3D view to its edge, at le
 SAME = np.eye(2, 3)
 LEFT_OUT: Color = (150, 150, 150)  # boxes of crowds, and of people without a labelled keypoint
 LARGEST = 2400, 720  # width and height of what is kept of a picture for the sheet
+DEEPEST = 4  # parts of a path that are tried to tell pictures apart
 LONGEST_NAME = 40  # characters of a file's name that a title keeps
 
 
@@ -136,9 +138,10 @@ def show_labels(samples: Dataset, out: Path, choice: Choice) -> Shown:
     if not chosen:
         raise PosecliError(f"{samples.name}: there is nobody in it, nothing to show")
 
+    names = dict(zip(chosen, _names(samples[index] for index in chosen), strict=True))
+
     def draw(index: int) -> Panel:
-        sample = samples[index]
-        name = _name(sample)
+        sample, name = samples[index], names[index]
         many = f", {len(sample.people)} instances" if len(sample.people) > 1 else ""
         return Panel(name, name[-LONGEST_NAME:] + many, label_panel(sample, samples.skeleton))
 
@@ -224,11 +227,12 @@ def show_inputs(experiment: Experiment, out: Path, choice: Choice, epochs: int =
     if not chosen:
         raise PosecliError(f"{samples.name}: nothing to train on, nobody that was asked for has a labelled keypoint")
 
+    names = dict(zip(chosen, _names(units[unit] for unit in chosen), strict=True))
+
     def draw(unit: int) -> Panel:
-        sample = units[unit]
+        sample, name = units[unit], names[unit]
         made = (transform(sample, unit_generator(choice.seed, epoch, unit)) for epoch in range(epochs))
         image = input_row(sample, list(made), samples.skeleton)
-        name = _name(sample)
         return Panel(name, f"{name[-LONGEST_NAME:]}: labels, then what is given in epochs 1 to {epochs}", image)
 
     pool = f"{counted(len(units), 'unit')} of {samples.name}"
@@ -293,9 +297,16 @@ def _named(samples: Dataset, names: Sequence[str]) -> list[int]:
     return found
 
 
-def _name(sample: Sample) -> str:
-    """What a sample is called: its picture's file name without the suffix, else its id."""
-    return sample.image.stem if isinstance(sample.image, Path) else str(sample.id)
+def _names(samples: Iterable[Sample]) -> list[str]:
+    """What samples are called: by their pictures' file names, and folders where these are alike, else by their ids."""
+    samples = list(samples)
+    paths = dict.fromkeys(sample.image for sample in samples if isinstance(sample.image, Path))
+    names = {path: path.stem for path in paths}
+    for depth in range(1, DEEPEST):
+        counts = Counter(names.values())
+        again = [path for path, name in names.items() if counts[name] > 1]
+        names.update({path: "-".join([*path.parts[-1 - depth : -1], path.stem]) for path in again})
+    return [names[sample.image] if isinstance(sample.image, Path) else str(sample.id) for sample in samples]
 
 
 def _write(pool: str, chosen: Sequence[int], draw: Callable[[int], Panel], out: Path, name: str, area: float) -> Shown:

@@ -194,6 +194,20 @@ def test_pages_and_choice(tmp_path: Path) -> None:
     assert names(show_labels(samples, tmp_path / "named", Choice(names=("11", "3")))) == ["3", "11"]
 
 
+def test_frames_of_one_number_are_called_after_their_films(folder: Path, tmp_path: Path) -> None:
+    document = json.loads((folder / "train.json").read_text())
+    document["images"] = document["images"][:3]
+    for number, record in enumerate(document["images"]):
+        film = tmp_path / ("first", "second", "second")[number] / "frames"
+        film.mkdir(parents=True, exist_ok=True)
+        picture = film / ("0.png", "0.png", "1.png")[number]
+        picture.write_bytes((folder / "images" / "000000.png").read_bytes())
+        record["file_name"] = str(picture.relative_to(tmp_path))
+    (tmp_path / "films.json").write_text(json.dumps(document))
+    shown = show_labels(labelled_data(tmp_path / "films.json"), tmp_path / "out", Choice())
+    assert names(shown) == ["first-frames-0", "second-frames-0", "1"]
+
+
 def test_long_names_are_cut(folder: Path, tmp_path: Path) -> None:
     """A name that its folder allows may be too long with what is put before and after it."""
     document = json.loads((folder / "train.json").read_text())

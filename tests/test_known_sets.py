@@ -309,7 +309,7 @@ FAULTS = [
     (JhmdbConfig, 15, {"bbox": [1, 2]}, "keypoints or a bbox that are not numbers", "a short box"),
     (JhmdbConfig, 15, {"keypoints": "none"}, "keypoints or a bbox that are not numbers", "a word"),
     (PoseTrack18Config, 17, {"bbox_head": [1, 2]}, "bbox_head that is not four numbers", "a short box"),
-    (HalpeConfig, 17, {}, "17 keypoints, its category names 136", "another set's file"),
+    (HalpeConfig, 17, {}, "17 keypoints, 136 are expected", "another set's file"),
     (HalpeConfig, 136, {"keypoints": 3}, "keypoints that are no list", "a number"),
     (HumanArtConfig, 17, {}, None, "17 of 17"),
     (AflwConfig, 19, {"box_size": [56, 56]}, None, "no number is no length"),

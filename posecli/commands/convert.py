@@ -70,7 +70,9 @@ def _report(done: Conversion, out: Path, to: str) -> None:
     else:
         console.show("frames of motion, without pictures")
     if done.missing:
-        console.warn(f"{len(done.missing)} pictures are missing and left out, the first is {done.missing[0]}")
+        console.warn(
+            f"{console.counted(len(done.missing), 'picture')} missing and left out, the first is {done.missing[0]}"
+        )
     if to == "coco":
         family = "lifter" if done.is_motion else "interhand" if done.is_pairs else "topdown"
         console.note(f"next: posecli train --algo {family} --data {shlex.quote(str(out))}")

@@ -244,6 +244,7 @@ def read_people(table: CocoFile, joints: int, keypoints: Keypoints) -> tuple[Peo
     return people, [
         *_notes(table, unplaced, "annotations have keypoints without a finite place, which count as not labelled"),
         *_notes(table, ~known, "annotations have a bbox that is not finite and get a tight one", "bbox"),
+        *_without_boxes(table, ~known & people.labelled.any(axis=1)),
         *_notes(
             table, ~np.isfinite(area), "annotations have an area that is not finite and get that of the box", "area"
         ),
@@ -272,7 +273,7 @@ def _points(table: CocoFile, joints: int, keypoints: Keypoints) -> tuple[FloatAr
         index = next(index for index, values in enumerate(flat) if len(values) in lengths)
         found = f"{len(flat[index]) // 3} keypoints" if len(flat[index]) % 3 == 0 else f"{len(flat[index])} numbers"
         raise PosecliError(
-            f"{table.path}: annotation {table.annotations[index]['id']} has {found}, its category names {joints}; "
+            f"{table.path}: annotation {table.annotations[index]['id']} has {found}, {joints} are expected; "
             f"see posecli data check {table.path}"
         )
     try:
@@ -314,6 +315,16 @@ def _four(values: Sequence[float]) -> Sequence[float]:
     if len(values) != 4:
         raise ValueError("not four")
     return values
+
+
+def _without_boxes(table: CocoFile, rows: BoolArray) -> tuple[str, ...]:
+    """What to say where some of the labelled annotations have a bbox and others have none."""
+    without = [
+        table.annotations[row] for row in np.flatnonzero(rows).tolist() if not table.annotations[row].get("bbox")
+    ]
+    if not without or len(without) == len(table.annotations):
+        return ()
+    return fault_notes(table.path, False, "labelled annotations have no bbox and get a tight one", without)
 
 
 def _flat_boxes(table: CocoFile, people: People) -> tuple[str, ...]:

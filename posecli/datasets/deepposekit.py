@@ -56,6 +56,7 @@ def deepposekit_dataset(path: Path, box: str = "auto", labels: str = "auto", ske
     marked so; "placed", all that lie somewhere; "auto", these where none of the file is marked. `skeleton`: a shipped
     skeleton's name or a YAML file, over what the file says. Raises PosecliError naming what is missing or wrong.
     """
+    path = _file(path)
     stored = _read(path)
     places, labelled, notes = _labelled(path, stored, labels)
     keypoints = np.where(labelled[..., None], places, np.nan).astype(np.float32)
@@ -95,6 +96,14 @@ class _Stored:
     annotated: BoolArray  # (N, K)
     skeleton: IntArray  # (K, 2): parent and partner, below 0 for none
     names: tuple[str, ...] | None  # (K,), at most ten letters each
+
+
+def _file(path: Path) -> Path:
+    """The file, or the only one of a folder."""
+    found = sorted(path.glob("*.h5")) if path.is_dir() else []
+    if len(found) > 1:
+        raise PosecliError(f"{path} is a folder; name one file in it: {', '.join(file.name for file in found)}")
+    return found[0] if found else path
 
 
 def _read(path: Path) -> _Stored:

@@ -105,14 +105,22 @@ def detect_dataset(path: Path, seed: int = 0) -> Found:
         )
     if not path.is_dir():
         raise PosecliError(f"{path}: no such file or folder")
-    attempts: tuple[Callable[[Path, int], Found | None], ...] = (_interhand, _mhp, _pair, _deeplabcut, _lsp, _alone)
+    attempts: tuple[Callable[[Path, int], Found | None], ...] = (
+        _interhand,
+        _mhp,
+        _pair,
+        _deeplabcut,
+        _lsp,
+        _deepposekit,
+        _alone,
+    )
     for attempt in attempts:
         found = attempt(path, seed)
         if found is not None:
             return found
     raise PosecliError(
         f"{path}: no train.json and val.json, no single annotation file, no *_joint_3d.json of InterHand2.6M, "
-        "no DeepLabCut config.yaml with labeled-data, no pose_annos of MHP v2, no joints.mat in it; "
+        "no DeepLabCut config.yaml with labeled-data, no pose_annos of MHP v2, no joints.mat, no single .h5 in it; "
         "see posecli convert --help"
     )
 
@@ -225,6 +233,13 @@ def _lsp(path: Path, seed: int) -> Found | None:
     if not (path / "joints.mat").is_file():
         return None
     return _split(LspConfig(path=path), seed, "Leeds Sports Pose (joints.mat)")
+
+
+def _deepposekit(path: Path, seed: int) -> Found | None:
+    files = sorted(path.glob("*.h5"))
+    if len(files) != 1 or any(path.glob("*.json")):
+        return None
+    return _split(DeepPoseKitConfig(path=files[0]), seed, f"{files[0].name} is a DeepPoseKit annotation set")
 
 
 def _alone(path: Path, seed: int) -> Found | None:

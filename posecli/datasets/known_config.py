@@ -18,20 +18,25 @@ class PlainSetConfig(KnownKeypointsConfig):
     """A set that is COCO's but for the keypoints."""
 
     area: ClassVar[Area] = "annotated"
+    films: ClassVar[bool] = False  # whether each folder of pictures holds one film
 
     def read(self) -> Dataset:
         from posecli.datasets.known_sets import known_dataset
 
-        return known_dataset(self.path, self.skeleton, self.images, self.area, self.strict, self.any_category)
+        return known_dataset(
+            self.path, self.skeleton, self.images, self.area, self.strict, self.any_category, self.films
+        )
 
 
 class SquareSetConfig(KnownKeypointsConfig):
     """A set whose boxes are squares, given by centre and scale."""
 
+    films: ClassVar[bool] = False  # whether each folder of pictures holds one film
+
     def read(self) -> Dataset:
         from posecli.datasets.known_sets import square_dataset
 
-        return square_dataset(self.path, self.skeleton, self.images, self.strict)
+        return square_dataset(self.path, self.skeleton, self.images, self.strict, self.films)
 
 
 # --- bodies -----------------------------------------------------------------------------------------------------------
@@ -112,6 +117,7 @@ class Face300VwConfig(SquareSetConfig):
 
     name: ClassVar[str] = "300vw"
     skeleton: ClassVar[str] = "coco_wholebody_face"
+    films: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = ("nme:36,45",)
 
 
@@ -179,6 +185,7 @@ class AnimalKingdomConfig(PlainSetConfig):
     skeleton: ClassVar[str] = "animal_kingdom"
     metrics: ClassVar[tuple[str, ...]] = ("pck@0.05", "auc@30:20")
     any_category: ClassVar[bool] = True  # its files do not list all of theirs
+    films: ClassVar[bool] = True
 
 
 class AtrwConfig(PlainSetConfig):
@@ -206,7 +213,7 @@ class MacaqueConfig(PlainSetConfig):
 # --- clothes ----------------------------------------------------------------------------------------------------------
 
 
-CLOTHES = ("pck@0.2", "auc@30:20", "epe")
+CLOTHES = ("auc@30:20", "pck@0.2", "epe")
 
 
 class DeepFashionConfig(KnownKeypointsConfig):
@@ -231,7 +238,7 @@ class DeepFashion2Config(PlainSetConfig):
     metrics: ClassVar[tuple[str, ...]] = CLOTHES
 
 
-DATASETS: list[type[DatasetConfig]] = [
+KNOWN: list[type[KnownKeypointsConfig]] = [
     PoseTrack18Config,
     JhmdbConfig,
     ExlposeConfig,
@@ -253,3 +260,9 @@ DATASETS: list[type[DatasetConfig]] = [
     DeepFashionConfig,
     DeepFashion2Config,
 ]
+DATASETS: list[type[DatasetConfig]] = [*KNOWN]
+
+
+def usual_metrics(skeleton: str) -> tuple[str, ...]:
+    """Those of the set that has this skeleton, a shipped one; none where nothing is usual but AP and PCK."""
+    return next((config.metrics for config in KNOWN if config.skeleton == skeleton and config.metrics), ())

@@ -36,6 +36,7 @@ BODY_SHARE = 0.53  # of its box that a person covers
 SCALE = 200.0  # pixels of a box's side, for each unit of a `scale`
 HEAD_SHARE = 0.6  # of a head box's diagonal: the size of the head
 BODY_JOINTS = 26  # the first of Halpe's 136
+TRACKS = 1_000_000  # a film has fewer
 Area = Literal["annotated", "body"]
 _OTHER_NAMES = {"head": "tophead"}  # CrowdPose's files say head, its papers top of the head
 
@@ -48,22 +49,29 @@ def known_dataset(
     area: Area = "annotated",
     strict: bool = False,
     any_category: bool = False,
+    films: bool = False,
 ) -> Dataset:
     """Annotations by a house skeleton; what such files say of links is often another dataset's.
 
     `area`: "body" is 0.53 of the box, as the reference scores sets that annotate no areas of bodies. `any_category`:
-    annotations of categories that the file does not list are of the same kind.
+    annotations of categories that the file does not list are of the same kind. `films`: each folder holds one film.
     """
-    dataset = _built(known_table(path, skeleton, strict, any_category), skeleton, images)
+    table = known_table(path, skeleton, strict, any_category)
+    dataset = _built(_filmed(table, _folder) if films else table, skeleton, images)
     return with_body_areas(dataset) if area == "body" else dataset
 
 
 @collection_paused()
-def square_dataset(path: Path, skeleton: str, images: Path | None = None, strict: bool = False) -> Dataset:
-    """Annotations with a `center` and a `scale`: their boxes are squares around it, 200 × scale pixels wide."""
+def square_dataset(
+    path: Path, skeleton: str, images: Path | None = None, strict: bool = False, films: bool = False
+) -> Dataset:
+    """Annotations with a `center` and a `scale`: their boxes are squares around it, 200 × scale pixels wide.
+
+    `films`: each folder holds one film.
+    """
     table = known_table(path, skeleton, strict)
     table = _edited(table, _with_square, "has a center that is not two numbers or a scale that is none")
-    return _built(table, skeleton, images)
+    return _built(_filmed(table, _folder) if films else table, skeleton, images)
 
 
 @collection_paused()
@@ -73,7 +81,7 @@ def jhmdb_dataset(path: Path, images: Path | None = None, strict: bool = False) 
     pictures = {record["id"]: record for record in table.images}
     edit = functools.partial(_from_zero, pictures)
     table = _edited(table, edit, "has keypoints or a bbox that are not numbers, or a picture of unknown size")
-    return with_body_areas(_built(table, "jhmdb", images))
+    return with_body_areas(_built(_filmed(table, _video), "jhmdb", images))
 
 
 @collection_paused()
@@ -85,7 +93,7 @@ def posetrack18_dataset(path: Path, images: Path | None = None, strict: bool = F
     table = known_table(path, "posetrack18", strict)
     pictures = [_with_regions(table, index, record) for index, record in enumerate(table.images)]
     table = _edited(table, _with_head_size, "has a bbox_head that is not four numbers")
-    return _built(dataclasses.replace(table, images=pictures), "posetrack18", images)
+    return _built(_filmed(dataclasses.replace(table, images=pictures), _video), "posetrack18", images)
 
 
 @collection_paused()
@@ -189,6 +197,26 @@ def _edited(table: CocoFile, edit: Callable[[Record], Record], fault: str) -> Co
     except UNFIT as error:
         raise unfit(table.path, table.annotations, edit, fault) from error
     return dataclasses.replace(table, annotations=annotations)
+
+
+def _filmed(table: CocoFile, film: Callable[[Record], Any]) -> CocoFile:
+    """The table whose annotations know their film, `group`, which no split tears apart; tracks of two are two."""
+    films = [str(film(record)) for record in table.images]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(films))}
+    edited = []
+    for record, sample in zip(table.annotations, table.samples.tolist(), strict=True):
+        number, track = numbers[films[sample]], record.get("track_id")
+        tracked = {"track_id": number * TRACKS + track} if isinstance(track, int) else {}
+        edited.append({**record, "group": number, **tracked})
+    return dataclasses.replace(table, annotations=edited)
+
+
+def _video(picture: Record) -> Any:
+    return picture.get("vid_id") or _folder(picture)
+
+
+def _folder(picture: Record) -> str:
+    return str(Path(str(picture.get("file_name"))).parent)
 
 
 def _with_square(record: Record) -> Record:

@@ -48,7 +48,7 @@ def mpii_dataset(
     if not isinstance(document, list):
         raise PosecliError(
             f"{file} is no list of MPII's people, as mpii_train.json and mpii_val.json are; "
-            "see posecli list datasets for other formats"
+            "what posecli converted is coco: --set data.train.use=coco, and alike for data.val"
         )
     sizes, notes = _head_sizes(file, headboxes, len(document))
     skeleton = house_skeleton("mpii")

@@ -145,7 +145,10 @@ class EpeConfig(MetricConfig):
 
 
 class NmeConfig(MetricConfig):
-    """The mean keypoint error divided by a length: `nme:left_eye,right_eye`, `nme:36,45`, `nme:bbox`."""
+    """The mean keypoint error divided by a length: `nme:left_eye,right_eye`, `nme:36,45`, `nme:bbox`.
+
+    `nme:box_size` is AFLW's.
+    """
 
     name: ClassVar[str] = "nme"
     by: str = Field("bbox", description="two keypoints as a,b (names or indices), bbox, torso, head or box_size")
