@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 from typing import Annotated, Any, NoReturn
@@ -73,10 +74,17 @@ def main() -> None:
 
 
 def add_commands(to: typer.Typer) -> None:
-    """Register the house's commands, then the plugins'."""
-    for name in COMMANDS:
-        importlib.import_module(f"posecli.commands.{name}").add(to)
-    plugins.add_commands(to)
+    """Register the house's commands, then the plugins'.
+
+    Without a search for garbage, which takes a twelfth of the time: what is imported stays.
+    """
+    gc.disable()
+    try:
+        for name in COMMANDS:
+            importlib.import_module(f"posecli.commands.{name}").add(to)
+        plugins.add_commands(to)
+    finally:
+        gc.enable()
 
 
 def _leave(error: BaseException) -> NoReturn:
