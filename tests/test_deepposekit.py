@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -208,12 +209,35 @@ def test_every_way_of_storing(tmp_path: Path, layout: dict[str, Any]) -> None:
     assert np.array_equal(read[..., :1], parts()["images"])
 
 
-def pixels_of(source: Any) -> ImageArray:
-    return read_image(source)
+def send_pixels(sources: list[Any], connection: Connection) -> None:
+    """In a process of its own."""
+    connection.send([read_image(source) for source in sources])
+    connection.close()
 
 
-def many(source: Any, count: int, queue: Any) -> None:
-    queue.put([pixels_of(source) for _ in range(count)])
+class Readers:
+    """Processes that read pictures, a list of them each."""
+
+    def __init__(self, way: str, lists: list[list[Any]]) -> None:
+        context = multiprocessing.get_context(way)
+        self.ends: list[Connection] = []
+        self.processes = []
+        for sources in lists:
+            own, child = context.Pipe(duplex=False)
+            process = context.Process(target=send_pixels, args=(sources, child), daemon=True)
+            process.start()
+            child.close()
+            self.ends.append(own)
+            self.processes.append(process)
+
+    def told(self) -> list[list[ImageArray]]:
+        """What each has read; none of them may take minutes."""
+        assert all(end.poll(120) for end in self.ends)
+        read = [end.recv() for end in self.ends]
+        for process, end in zip(self.processes, self.ends, strict=True):
+            process.join(30)
+            end.close()
+        return read
 
 
 @pytest.mark.parametrize(
@@ -228,9 +252,9 @@ def test_other_processes_see_the_same(tmp_path: Path, way: str, opened: bool) ->
     pictures = parts(3)["images"][..., ::-1]
     if opened:
         read_image(dataset.images[0])
-    with multiprocessing.get_context(way).Pool(2 if way == "fork" else 1) as pool:
-        told = pool.map(pixels_of, list(dataset.images) * 5)
-    assert np.array_equal(np.stack(told), np.concatenate([pictures] * 5))
+    readers = Readers(way, [list(dataset.images) * 5] * (2 if way == "fork" else 1))
+    for told in readers.told():
+        assert np.array_equal(np.stack(told), np.concatenate([pictures] * 5))
 
 
 def test_parent_and_children_read_at_once(tmp_path: Path) -> None:
@@ -240,15 +264,9 @@ def test_parent_and_children_read_at_once(tmp_path: Path) -> None:
     dataset = deepposekit_dataset(store(tmp_path))
     pictures = parts()["images"]
     read_image(dataset.images[0])
-    context = multiprocessing.get_context("fork")
-    queue = context.SimpleQueue()
-    children = [context.Process(target=many, args=(dataset.images[1], 200, queue)) for _ in range(2)]
-    for child in children:
-        child.start()
+    readers = Readers("fork", [[dataset.images[1]] * 200] * 2)
     own = [read_image(dataset.images[index % COUNT]) for index in range(400)]
-    told = [queue.get() for _ in children]
-    for child in children:
-        child.join()
+    told = readers.told()
     assert all(np.array_equal(read[..., :1], pictures[index % COUNT]) for index, read in enumerate(own))
     assert all(np.array_equal(read[..., :1], pictures[1]) for answer in told for read in answer)
 
