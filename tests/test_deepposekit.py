@@ -8,13 +8,13 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from readers import Readers
 
 from posecli.console import PosecliError
 from posecli.conversion import convert
@@ -27,7 +27,7 @@ from posecli.datasets.deepposekit import PictureFile, deepposekit_dataset
 from posecli.datasets.detect import detect_dataset
 from posecli.images import UnreadableImage, read_image
 from posecli.skeleton import house_skeleton
-from posecli.types import Dataset, Example, ImageArray, Sample
+from posecli.types import Dataset, Example, Sample
 
 h5py = pytest.importorskip("h5py", reason="needs the extra posecli[hdf5]")
 
@@ -207,37 +207,6 @@ def test_every_way_of_storing(tmp_path: Path, layout: dict[str, Any]) -> None:
     dataset = deepposekit_dataset(file)
     read = np.stack([read_image(image) for image in dataset.images])
     assert np.array_equal(read[..., :1], parts()["images"])
-
-
-def send_pixels(sources: list[Any], connection: Connection) -> None:
-    """In a process of its own."""
-    connection.send([read_image(source) for source in sources])
-    connection.close()
-
-
-class Readers:
-    """Processes that read pictures, a list of them each."""
-
-    def __init__(self, way: str, lists: list[list[Any]]) -> None:
-        context = multiprocessing.get_context(way)
-        self.ends: list[Connection] = []
-        self.processes = []
-        for sources in lists:
-            own, child = context.Pipe(duplex=False)
-            process = context.Process(target=send_pixels, args=(sources, child), daemon=True)
-            process.start()
-            child.close()
-            self.ends.append(own)
-            self.processes.append(process)
-
-    def told(self) -> list[list[ImageArray]]:
-        """What each has read; none of them may take minutes."""
-        assert all(end.poll(120) for end in self.ends)
-        read = [end.recv() for end in self.ends]
-        for process, end in zip(self.processes, self.ends, strict=True):
-            process.join(30)
-            end.close()
-        return read
 
 
 @pytest.mark.parametrize(
