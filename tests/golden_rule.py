@@ -5,6 +5,7 @@ The rule stands in reference/golden/README.md in the shared folder.
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from posecli.commands.import_ import import_app
+from posecli.skeleton import Skeleton
 from posecli.types import FloatArray
 
 ONES = {"weight", "gamma", "g", "scale"}  # last parts of names of vectors that scatter around 1
@@ -74,3 +76,19 @@ def import_state(
     for side in SIDES:
         assert f"{side}: 0\n" in result.stdout
     return ours
+
+
+def assert_same_skeleton(
+    skeleton: Skeleton, golden: Path, name: str, *, names: bool = True, differing: Sequence[int] = ()
+) -> None:
+    """The skeleton is the reference's `name`, but for the names if they are ours, and for the mirror partners of the
+    keypoints in `differing`. Mirrored twice it is itself."""
+    known = json.loads((golden / "dataset_metainfo.json").read_text())[name]
+    assert len(skeleton) == known["num_keypoints"]
+    assert not names or list(skeleton.names) == known["keypoint_names"]
+    assert [list(link) for link in skeleton.links] == known["skeleton_links"]
+    assert skeleton.flip_index is not None
+    assert np.flatnonzero(skeleton.flip_index != known["flip_indices"]).tolist() == list(differing)
+    assert (skeleton.flip_index[skeleton.flip_index] == np.arange(len(skeleton))).all()
+    assert list(skeleton.upper or ()) == known["upper"]
+    assert np.allclose(skeleton.weights or np.ones(len(skeleton)), known["joint_weights"])

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from golden_rule import assert_same_skeleton
 from pycocotools import mask as run_lengths
 from scipy.io import savemat
 
@@ -454,14 +455,7 @@ def test_skeletons_survive_a_category(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["coco", "coco_wholebody", "coco_wholebody_face", "coco_wholebody_hand"])
 def test_skeletons_are_the_reference_s(golden: Path, name: str) -> None:
-    known = json.loads((golden / "dataset_metainfo.json").read_text())[name]
-    skeleton = house_skeleton(name)
-    assert list(skeleton.names) == known["keypoint_names"]
-    assert [list(link) for link in skeleton.links] == known["skeleton_links"]
-    assert skeleton.flip_index is not None
-    assert skeleton.flip_index.tolist() == known["flip_indices"]
-    weights = skeleton.weights or (1.0,) * len(skeleton)
-    assert np.allclose(weights, known["joint_weights"])
+    assert_same_skeleton(house_skeleton(name), golden, name)
 
 
 def test_the_parts_are_cut_from_the_whole_body() -> None:

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import scipy.io
+from golden_rule import assert_same_skeleton
 
 from posecli.config import DatasetConfig, parse_metric
 from posecli.console import PosecliError
@@ -101,14 +102,7 @@ def test_the_same_joints_in_both_sets(shared: Path) -> None:
 
 @pytest.mark.parametrize("name", ["mpii", "mpii_trb"])
 def test_skeletons_are_the_reference_s(golden: Path, name: str) -> None:
-    known = json.loads((golden / "dataset_metainfo.json").read_text())[name]
-    skeleton = house_skeleton(name)
-    assert list(skeleton.names) == known["keypoint_names"]
-    assert [list(link) for link in skeleton.links] == known["skeleton_links"]
-    assert skeleton.flip_index is not None
-    assert skeleton.flip_index.tolist() == known["flip_indices"]
-    assert list(skeleton.upper or ()) == known["upper"]
-    assert np.allclose(skeleton.weights or np.ones(len(skeleton)), known["joint_weights"])
+    assert_same_skeleton(house_skeleton(name), golden, name)
 
 
 # --- the list of people -----------------------------------------------------------------------------------------------

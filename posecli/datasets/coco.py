@@ -81,10 +81,11 @@ def coco_dataset(
     chosen = choose_categories(file, document["categories"], category)
     described, notes = read_skeleton(file, chosen[0], skeleton)
     table = sort_annotations(file, document, chosen, strict)
-    return build(table, described, _plain_keypoints, images, notes)
+    return build(table, described, keypoints_of, images, notes)
 
 
-def _plain_keypoints(annotation: Record) -> Sequence[float]:
+def keypoints_of(annotation: Record) -> Sequence[float]:
+    """Where COCO's annotations hold their keypoints."""
     found: Sequence[float] = annotation.get("keypoints") or ()
     return found
 
@@ -254,9 +255,13 @@ def read_people(table: CocoFile, joints: int, keypoints: Keypoints) -> tuple[Peo
 
 def _notes(table: CocoFile, rows: BoolArray, fault: str, key: str | None = None) -> tuple[str, ...]:
     """The note on the annotations in these rows (A,) that have a fault; with `key` on those that state it."""
-    records = [table.annotations[row] for row in np.flatnonzero(rows).tolist()]
-    faulty = [record for record in records if key is None or record.get(key)]
+    faulty = [record for record in _records(table, rows) if key is None or record.get(key)]
     return fault_notes(table.path, table.strict, fault, faulty)
+
+
+def _records(table: CocoFile, rows: BoolArray) -> list[Record]:
+    """The annotations in these rows (A,)."""
+    return [table.annotations[row] for row in np.flatnonzero(rows).tolist()]
 
 
 def _points(table: CocoFile, joints: int, keypoints: Keypoints) -> tuple[FloatArray, FloatArray, BoolArray]:
@@ -319,9 +324,7 @@ def _four(values: Sequence[float]) -> Sequence[float]:
 
 def _without_boxes(table: CocoFile, rows: BoolArray) -> tuple[str, ...]:
     """What to say where some of the labelled annotations have a bbox and others have none."""
-    without = [
-        table.annotations[row] for row in np.flatnonzero(rows).tolist() if not table.annotations[row].get("bbox")
-    ]
+    without = [record for record in _records(table, rows) if not record.get("bbox")]
     if not without or len(without) == len(table.annotations):
         return ()
     return fault_notes(table.path, False, "labelled annotations have no bbox and get a tight one", without)
@@ -334,8 +337,7 @@ def _flat_boxes(table: CocoFile, people: People) -> tuple[str, ...]:
     """
     assert people.boxes is not None
     flat = ~has_area(people.boxes) & people.labelled.any(axis=1) & ~people.extra["crowd"]
-    records = [table.annotations[row] for row in np.flatnonzero(flat).tolist()]
-    tight = [record for record in records if not record.get("bbox")]
+    tight = [record for record in _records(table, flat) if not record.get("bbox")]
     return (
         *_notes(table, flat, "labelled people have a box without area, by which nobody can be cut out", "bbox"),
         *fault_notes(table.path, False, "labelled people have no bbox, and a tight one without area", tight),

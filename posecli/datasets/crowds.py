@@ -10,8 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from posecli.console import PosecliError
-from posecli.datasets.coco import build, collection_paused, find_annotations, parse_json
-from posecli.datasets.known_sets import keypoints_of, known_dataset, with_body_areas
+from posecli.datasets.coco import build, collection_paused, find_annotations, keypoints_of, parse_json
+from posecli.datasets.known_sets import known_dataset, with_body_areas
 from posecli.datasets.published_crowds import (
     Part,
     aic_tables,

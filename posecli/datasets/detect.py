@@ -60,12 +60,13 @@ OWN_WORDS: list[tuple[type[StoredDatasetConfig], tuple[bytes, ...]]] = [
     (DeepFashion2Config, (b'"pair_id"', b'"style"')),
 ]
 """What stands only in the annotation files of these datasets."""
-OWN_NAMES: list[tuple[type[KnownKeypointsConfig], bytes]] = [
-    (JhmdbConfig, b'"belly"'),
-    (AtrwConfig, b'"right_front_paw"'),
-    (AnimalKingdomConfig, b'"upper_body_ids"'),
+OWN_NAMES: list[tuple[type[KnownKeypointsConfig], bytes, bool]] = [
+    (JhmdbConfig, b'"belly"', False),
+    (AtrwConfig, b'"right_front_paw"', False),
+    (AnimalKingdomConfig, b'"upper_body_ids"', True),
 ]
-"""What stands in the files of these, and in others': they are told by their keypoints' names, all of them."""
+"""What stands in the files of these, and in others': they are told by their keypoints' names, all of them. And whether
+they state flip pairs themselves."""
 UNNAMED: dict[int, type[StoredDatasetConfig]] = {
     19: AflwConfig,
     29: CofwConfig,
@@ -77,7 +78,7 @@ UNNAMED: dict[int, type[StoredDatasetConfig]] = {
 FACE, BOX_SIZE = b'"face"', b'"box_size"'
 WORDS = re.compile(
     b"|".join(
-        {OURS, FACE, BOX_SIZE, *(word for _, words in OWN_WORDS for word in words), *(word for _, word in OWN_NAMES)}
+        {OURS, FACE, BOX_SIZE, *(word for _, words in OWN_WORDS for word in words), *(word for _, word, _ in OWN_NAMES)}
     )
 )
 VAL = 0.2  # share of the pictures held out where the data brings no split of its own
@@ -145,8 +146,8 @@ def _told_by_words(found: set[bytes], content: mmap.mmap) -> type[StoredDatasetC
         for config, words in OWN_WORDS:
             if found.issuperset(words):
                 return config
-    for known, word in OWN_NAMES:
-        if word in found and (OURS not in found or word == b'"upper_body_ids"') and _has_names_of(known, content):
+    for known, word, states_pairs in OWN_NAMES:
+        if word in found and (states_pairs or OURS not in found) and _has_names_of(known, content):
             return known
     return None
 

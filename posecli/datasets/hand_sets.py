@@ -23,6 +23,7 @@ from posecli.datasets.coco import (
     build,
     collection_paused,
     find_annotations,
+    keypoints_of,
     parse_json,
     read_json,
     sort_annotations,
@@ -47,7 +48,7 @@ METRE = 1000.0  # millimetres
 @collection_paused()
 def onehand10k_dataset(path: Path, images: Path | None = None, strict: bool = False) -> Dataset:
     """OneHand10K: one hand a picture, as labelled."""
-    return _hands(_table(path, strict), images, _plain)
+    return _hands(_table(path, strict), images, keypoints_of)
 
 
 @collection_paused()
@@ -59,7 +60,7 @@ def freihand_dataset(path: Path, images: Path | None = None, box: Box = "annotat
     if path.is_dir() and (path / "training_xyz.json").is_file():
         dataset = _published_freihand(path, images)
     else:
-        dataset = _hands(_table(path, strict), images, _plain)
+        dataset = _hands(_table(path, strict), images, keypoints_of)
     if box == "annotated":
         return dataset
     whole = np.concatenate([np.zeros_like(dataset.sizes), dataset.sizes], axis=1)[dataset.sample_of_row]
@@ -69,7 +70,7 @@ def freihand_dataset(path: Path, images: Path | None = None, box: Box = "annotat
 @collection_paused()
 def panoptic_hand_dataset(path: Path, images: Path | None = None, strict: bool = False) -> Dataset:
     """CMU Panoptic HandDB: `head_size` in pixels is a column, so that `pck@0.7:head` is the reference's PCKh."""
-    return _hands(_table(path, strict), images, _plain)
+    return _hands(_table(path, strict), images, keypoints_of)
 
 
 @collection_paused()
@@ -100,11 +101,6 @@ def _table(path: Path, strict: bool) -> CocoFile:
 
 def _hands(table: CocoFile, images: Path | None, keypoints: Keypoints) -> Dataset:
     return build(table, house_skeleton(SKELETON), keypoints, images)
-
-
-def _plain(annotation: Record) -> Sequence[float]:
-    found: Sequence[float] = annotation.get("keypoints") or ()
-    return found
 
 
 def _rhd(annotation: Record) -> Sequence[float]:

@@ -23,6 +23,7 @@ from posecli.datasets.coco import (
     build,
     collection_paused,
     find_annotations,
+    keypoints_of,
     outlines,
     read_json,
     sort_annotations,
@@ -172,12 +173,6 @@ def _built(table: CocoFile, skeleton: str, images: Path | None) -> Dataset:
     return build(table, house_skeleton(skeleton), keypoints_of, images)
 
 
-def keypoints_of(annotation: Record) -> Sequence[float]:
-    """The flat x1 y1 v1 x2 … of an annotation."""
-    found: Sequence[float] = annotation.get("keypoints") or ()
-    return found
-
-
 def with_body_areas(dataset: Dataset) -> Dataset:
     """The dataset with 0.53 of each box as its area."""
     people = dataset.people
@@ -223,8 +218,13 @@ def _with_square(record: Record) -> Record:
     """The box as centre and scale give it; the file's own where they do not."""
     if record.get("center") is None or record.get("scale") is None:
         return record
-    (x, y), side = record["center"], SCALE * record["scale"]
-    return {**record, "bbox": [x - side / 2, y - side / 2, side, side]}
+    x, y = record["center"]
+    return {**record, "bbox": square(x, y, SCALE * record["scale"])}
+
+
+def square(x: float, y: float, side: float) -> list[float]:
+    """Left, top, width and height of the square with this centre."""
+    return [x - side / 2, y - side / 2, side, side]
 
 
 def _from_zero(pictures: Mapping[Any, Record], record: Record) -> Record:
@@ -241,7 +241,7 @@ def _from_zero(pictures: Mapping[Any, Record], record: Record) -> Record:
 
 
 def _with_body_alone(record: Record) -> Record:
-    return {**record, "keypoints": list(record.get("keypoints") or ())[: 3 * BODY_JOINTS]}
+    return {**record, "keypoints": list(keypoints_of(record))[: 3 * BODY_JOINTS]}
 
 
 def _with_regions(table: CocoFile, index: int, picture: Record) -> Record:
@@ -269,4 +269,9 @@ def _with_head_size(record: Record) -> Record:
     if not record.get("bbox_head"):
         return record
     _, _, width, height = record["bbox_head"]
-    return {**record, "head_size": HEAD_SHARE * math.hypot(width, height)}
+    return {**record, "head_size": head_size(width, height)}
+
+
+def head_size(width: float, height: float) -> float:
+    """Of a head box's sides, in pixels."""
+    return HEAD_SHARE * math.hypot(width, height)

@@ -19,9 +19,17 @@ from typing import Any
 import numpy as np
 
 from posecli.console import PosecliError
-from posecli.datasets.coco import CocoFile, Record, build, collection_paused, find_annotations, parse_json
+from posecli.datasets.coco import (
+    CocoFile,
+    Record,
+    build,
+    collection_paused,
+    find_annotations,
+    keypoints_of,
+    parse_json,
+)
 from posecli.datasets.coco_columns import UNFIT
-from posecli.datasets.known_sets import HEAD_SHARE, SCALE, keypoints_of, known_table, with_body_areas
+from posecli.datasets.known_sets import HEAD_SHARE, SCALE, head_size, known_table, square, with_body_areas
 from posecli.datasets.matlab import read_matlab
 from posecli.datasets.published_crowds import coco_tables
 from posecli.skeleton import Skeleton, house_skeleton
@@ -99,7 +107,7 @@ def _mpii_person(record: Record) -> Record:
         beyond = across < 0 or down < 0
         flat += (across - 1, down - 1, 2) if seen > 0 and not beyond else (0, 0, 0)
     known = x != -1 and 0 < scale < math.inf  # else the box is a tight one
-    box = _square(x - 1, y - 1 + LOWERED * scale, SCALE * scale) if known else None
+    box = square(x - 1, y - 1 + LOWERED * scale, SCALE * scale) if known else None
     return {"file_name": str(Path(record["image"])), "keypoints": flat, "bbox": box}
 
 
@@ -139,16 +147,11 @@ def _trb_person(record: Record) -> Record:
     size = None
     if corners is not None:
         left, top, right, bottom = corners
-        size = HEAD_SHARE * float(np.hypot(right - left, bottom - top))
-    return {**record, "bbox": _square(x, y, TRB_CROP / TRB_PADDING / scale), "head_size": size}
+        size = head_size(right - left, bottom - top)
+    return {**record, "bbox": square(x, y, TRB_CROP / TRB_PADDING / scale), "head_size": size}
 
 
 # --- both -------------------------------------------------------------------------------------------------------------
-
-
-def _square(x: float, y: float, side: float) -> list[float]:
-    """Left, top, width and height of the square with this centre."""
-    return [x - side / 2, y - side / 2, side, side]
 
 
 def _each(file: Path, thing: str, records: Sequence[Any], read: Callable[[Any], Record], wanted: str) -> list[Record]:
